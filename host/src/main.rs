@@ -1,0 +1,3 @@
+//! The `tagship-host` program: parses, runs, prints, sets the exit code. What it does lives in the modules.
+
+fn main() {}

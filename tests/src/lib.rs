@@ -1,0 +1,1 @@
+//! Harness of the scenarios that run on a real host.
