@@ -1,0 +1,47 @@
+//! How a run ends badly: which exit code an error gets.
+//!
+//! What went wrong is said by the errors themselves.
+
+use std::process::ExitCode;
+
+use tagship_core::explain::Explain;
+
+/// The kinds of failure that callers of the program can tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// The host refused, rolled back or failed.
+    HostSaidNo = 1,
+    /// The inputs or the configuration are wrong.
+    Usage = 2,
+    /// The image could not be built.
+    Build = 3,
+    /// The registry could not be reached, or refused.
+    Registry = 4,
+    /// Signing or verification failed.
+    Signing = 5,
+    /// No host there, or no answer in time.
+    Handoff = 6,
+    /// The run was interrupted: 128 and the number of SIGTERM, as shells have it.
+    Interrupted = 143,
+}
+
+/// An error and the exit code it leads to.
+pub struct Failure {
+    /// The exit code.
+    pub code: Code,
+    /// What went wrong.
+    pub error: Box<dyn Explain + Send + Sync>,
+}
+
+impl Failure {
+    /// A failure of a kind.
+    pub fn new(code: Code, error: impl Explain + Send + Sync + 'static) -> Failure {
+        Failure { code, error: Box::new(error) }
+    }
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> ExitCode {
+        ExitCode::from(code as u8)
+    }
+}

@@ -1,0 +1,165 @@
+//! What can be wrong with what was given.
+
+use std::path::PathBuf;
+
+use tagship_core::explain::Explain;
+use tagship_core::text;
+
+use super::table::{Given, INPUTS};
+
+/// An input that cannot be used. Found before any work is done.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// A name that no input has.
+    #[error("there is no input named {}", text::escape(name))]
+    Unknown {
+        /// The name as given.
+        name: String,
+        /// The input whose name is most like it, if one is.
+        near: Option<&'static str>,
+    },
+    /// An input that this version knows and cannot serve.
+    #[error("{name} is not supported by this version ({what})")]
+    NotYet {
+        /// The input.
+        name: &'static str,
+        /// What it would have done.
+        what: &'static str,
+    },
+    /// An input that the steps need.
+    #[error("{name} is missing")]
+    Missing {
+        /// The input.
+        name: &'static str,
+        /// Where it comes from.
+        hint: String,
+    },
+    /// A value outside of its grammar.
+    #[error("{name} is {}: {why}", shown(value))]
+    Invalid {
+        /// The input.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// One line of an input with several.
+    #[error("{name}, line {line}: {why}")]
+    Line {
+        /// The input.
+        name: &'static str,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Inputs that contradict each other.
+    #[error("{inputs} contradict each other: {why}")]
+    Conflict {
+        /// The inputs.
+        inputs: &'static str,
+        /// Why they do.
+        why: &'static str,
+    },
+    /// An input that names a file, and the file cannot be read.
+    #[error("cannot read the file of {name}, {}", text::escape(&path.to_string_lossy()))]
+    Unreadable {
+        /// The input.
+        name: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+impl InputError {
+    pub(super) fn unknown(name: &str) -> InputError {
+        let near = INPUTS
+            .iter()
+            .filter(|input| input.given != Given::NotYet)
+            .map(|input| (distance(name, input.name), input.name))
+            .min()
+            .filter(|(distance, _)| *distance <= 2)
+            .map(|(_, name)| name);
+        InputError::Unknown { name: name.to_owned(), near }
+    }
+
+    pub(super) fn invalid(name: &'static str, value: &str, why: impl ToString) -> InputError {
+        InputError::Invalid { name, value: value.to_owned(), why: why.to_string() }
+    }
+}
+
+impl Explain for InputError {
+    fn kind(&self) -> &'static str {
+        match self {
+            InputError::Unknown { .. } => "unknown-input",
+            InputError::NotYet { .. } => "unsupported-input",
+            InputError::Missing { .. } => "missing-input",
+            InputError::Invalid { .. } | InputError::Line { .. } => "invalid-input",
+            InputError::Conflict { .. } => "contradictory-input",
+            InputError::Unreadable { .. } => "unreadable-input",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            InputError::Unknown { near: Some(near), .. } => Some(format!("did you mean {near}?")),
+            InputError::Unknown { near: None, .. } => Some("tagship release --help lists every input".to_owned()),
+            InputError::NotYet { name, .. } => Some(format!("leave {name} out")),
+            InputError::Missing { hint, .. } => Some(hint.clone()),
+            InputError::Unreadable { .. } => {
+                Some("in a workflow, the file must be in a volume of the job that the runner allows".to_owned())
+            }
+            InputError::Invalid { .. } | InputError::Line { .. } | InputError::Conflict { .. } => None,
+        }
+    }
+}
+
+/// A value for a message: quoted, escaped, and short, in case somebody gave a whole file.
+fn shown(value: &str) -> String {
+    const LONGEST: usize = 120;
+    let short: String = value.chars().take(LONGEST).collect();
+    let dots = if short.len() < value.len() { "…" } else { "" };
+    format!("“{}{dots}”", text::escape(&short))
+}
+
+/// How many letters must be put in, taken out or replaced to make one word the other (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (above, letter) in one.chars().enumerate() {
+        let mut diagonal = above;
+        let mut left = above + 1;
+        let mut next = vec![left];
+        for (cell, against) in row.iter().skip(1).zip(&other) {
+            left = (left + 1).min(cell + 1).min(diagonal + usize::from(letter != *against));
+            diagonal = *cell;
+            next.push(left);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances() {
+        for (one, other, expected) in
+            [("", "", 0), ("abc", "", 3), ("", "abc", 3), ("tag", "tag", 0), ("tga", "tag", 2), ("kitten", "sitting", 3)]
+        {
+            assert_eq!(distance(one, other), expected, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn a_long_value_is_cut_and_escaped() {
+        let error = InputError::invalid("tag", &"::x\n".repeat(1000), "no tag");
+        let message = error.to_string();
+        assert!(message.len() < 1200 && !message.contains('\n'), "{message}");
+    }
+}

@@ -1,0 +1,164 @@
+//! What a run is asked to do: raw text becomes typed `Inputs`, and every contradiction is found here.
+//!
+//! Reads the files that inputs name (keys, passwords, certificates) and nothing else; talks to nobody.
+
+mod error;
+mod lines;
+mod origin;
+mod parse;
+mod raw;
+pub mod table;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tagship_core::reference::{Digest, Repository, Tag};
+use tagship_core::secret::Secret;
+
+pub use error::InputError;
+pub use origin::Origin;
+pub use raw::Raw;
+
+/// One step of a release, in the order of the full form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Step {
+    /// Build the image with the engine.
+    Build,
+    /// Push the version tag and read it back.
+    Push,
+    /// Sign the registry's digest and verify the signature.
+    Sign,
+    /// Hand the digest to the host and wait for its verdict.
+    Deploy,
+    /// Put the same manifest at the moving tag.
+    Promote,
+}
+
+impl Step {
+    /// All steps, in order.
+    pub const ALL: [Step; 5] = [Step::Build, Step::Push, Step::Sign, Step::Deploy, Step::Promote];
+
+    /// The word for it in `steps` and in the log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Step::Build => "build",
+            Step::Push => "push",
+            Step::Sign => "sign",
+            Step::Deploy => "deploy",
+            Step::Promote => "promote",
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// Everything a run needs to know, free of contradictions.
+pub struct Inputs {
+    /// The steps to run, without repetition and in the order of [`Step`].
+    pub steps: Vec<Step>,
+    /// Where the image lives.
+    pub image: Repository,
+    /// The version tag.
+    pub tag: Tag,
+    /// The tag that follows the newest proven release, if there is one.
+    pub moving_tag: Option<Tag>,
+    /// The digest to work on, where the run does not push and the caller knows it.
+    pub digest: Option<Digest>,
+    /// Build and push although the version tag exists.
+    pub force: bool,
+    /// What to build from.
+    pub build: Build,
+    /// How to reach the registry.
+    pub access: Access,
+    /// What signs. Present whenever the steps include signing.
+    pub key: Option<Key>,
+    /// The public key to verify with, PEM, where it was given.
+    pub public_key: Option<Vec<u8>>,
+    /// Annotations to sign beside those that come by themselves.
+    pub annotations: BTreeMap<String, String>,
+    /// The transparency log; `None` when signatures are neither recorded nor required to be.
+    pub log: Option<TransparencyLog>,
+    /// How to reach the host.
+    pub handoff: Handoff,
+    /// Where the release comes from.
+    pub origin: Origin,
+}
+
+/// What to build from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Build {
+    /// The context's directory.
+    pub context: PathBuf,
+    /// The Containerfile, where one was named.
+    pub file: Option<PathBuf>,
+    /// The stage to build.
+    pub target: Option<String>,
+    /// Build arguments, `GIT_HASH` among them if the commit is known.
+    pub args: BTreeMap<String, String>,
+    /// Labels as given; those of the OCI are added by the build.
+    pub labels: BTreeMap<String, String>,
+    /// The platform, as `os/architecture`.
+    pub platform: Option<String>,
+}
+
+/// How to reach the registry, and which base images may be pulled.
+pub struct Access {
+    /// A user's name and password or token for the image's registry, before any file.
+    pub login: Option<(String, Secret)>,
+    /// A credentials file to use instead of the user's own.
+    pub auth_file: Option<PathBuf>,
+    /// Private certificate authorities, PEM.
+    pub ca: Option<Vec<u8>>,
+}
+
+/// The private key as given: encrypted PEM, and its password.
+pub struct Key {
+    /// The PEM text.
+    pub pem: Secret,
+    /// The password; empty if none was given.
+    pub password: Secret,
+}
+
+/// A transparency log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransparencyLog {
+    /// Its address.
+    pub url: reqwest::Url,
+    /// Its public key, PEM; `None` for the public log's.
+    pub public_key: Option<Vec<u8>>,
+}
+
+/// How to reach the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handoff {
+    /// The shared directory.
+    pub directory: PathBuf,
+    /// What the host speaks.
+    pub form: Form,
+    /// The longest to wait for its verdict.
+    pub timeout: Option<Duration>,
+}
+
+/// What the host speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// The protocol of tagship's companion.
+    Full,
+    /// A trigger file and a status file, as a shell script does it.
+    Plain,
+}
+
+impl Inputs {
+    /// The step is asked for.
+    #[must_use]
+    pub fn wants(&self, step: Step) -> bool {
+        self.steps.contains(&step)
+    }
+}

@@ -1,0 +1,306 @@
+//! From text to `Inputs`: each value in its grammar, then all of them against each other.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use tagship_core::reference::{Digest, Repository};
+use tagship_core::secret::Secret;
+
+use super::{Access, Build, Form, Handoff, InputError, Inputs, Key, Origin, Raw, Step, TransparencyLog, lines};
+
+/// The largest file that an input may name: keys, passwords and certificates are far smaller.
+const LARGEST_FILE: u64 = 1024 * 1024;
+
+/// The annotations that come by themselves; an input that gave one of them would contradict the facts.
+const OWN_ANNOTATIONS: [&str; 5] = ["tag", "repository", "commit", "created", "run"];
+
+impl Inputs {
+    /// Makes sense of what was given. Files that inputs name are read here, once.
+    ///
+    /// # Errors
+    /// The first input that is missing, malformed, unreadable or in contradiction to another, by its name.
+    pub fn parse(mut raw: Raw, steps: Option<Step>, origin: Origin) -> Result<Inputs, InputError> {
+        let steps = match steps {
+            Some(step) => vec![step],
+            None => parse_steps(raw.get("steps"))?,
+        };
+        let image: Repository = match raw.get("image") {
+            Some(text) => typed("image", text)?,
+            None => {
+                let hint = "give the repository with its registry, such as git.example.org/chris/app".to_owned();
+                return Err(InputError::Missing { name: "image", hint });
+            }
+        };
+        let tag = match raw.get("tag").or(origin.git_tag.as_deref()) {
+            Some(text) => typed("tag", text)?,
+            None => {
+                let hint = "run on the push of a git tag, or give the version to release".to_owned();
+                return Err(InputError::Missing { name: "tag", hint });
+            }
+        };
+        let moving_tag = match raw.get("moving-tag") {
+            None | Some("") => None,
+            Some(text) => Some(typed("moving-tag", text)?),
+        };
+        let inputs = Inputs {
+            digest: raw.get("digest").map(|text| typed::<Digest>("digest", text)).transpose()?,
+            force: yes_or_no("force", raw.get("force"))?,
+            build: build(&raw, &origin)?,
+            access: access(&mut raw)?,
+            key: key(&mut raw)?,
+            public_key: pem("public-key", raw.get("public-key"))?,
+            annotations: annotations(&raw)?,
+            log: transparency_log(&raw)?,
+            handoff: handoff(&raw)?,
+            steps,
+            image,
+            tag,
+            moving_tag,
+            origin,
+        };
+        formats(raw.get("signature-formats"))?;
+        inputs.check()?;
+        Ok(inputs)
+    }
+
+    /// What each value alone cannot show.
+    fn check(&self) -> Result<(), InputError> {
+        let conflict = |inputs, why| Err(InputError::Conflict { inputs, why });
+        let wants = |step| self.wants(step);
+        if self.moving_tag.as_ref() == Some(&self.tag) {
+            return conflict("tag and moving-tag", "the version tag never moves");
+        }
+        if self.digest.is_some() && (wants(Step::Build) || wants(Step::Push)) {
+            return conflict("digest and steps", "build and push make a digest of their own");
+        }
+        if wants(Step::Build) && !wants(Step::Push) && self.steps.len() > 1 {
+            return conflict("steps", "what is built must be pushed before it can be signed, deployed or promoted");
+        }
+        if wants(Step::Push) && !wants(Step::Sign) && (wants(Step::Deploy) || wants(Step::Promote)) {
+            return conflict("steps", "what is pushed must be signed before it can be deployed or promoted");
+        }
+        if self.force && !wants(Step::Build) && !wants(Step::Push) {
+            return conflict("force and steps", "only build and push can be forced");
+        }
+        if wants(Step::Sign) && self.key.is_none() {
+            let hint = "give key or key-file, or leave sign out of steps".to_owned();
+            return Err(InputError::Missing { name: "key", hint });
+        }
+        if (wants(Step::Deploy) || wants(Step::Promote)) && self.key.is_none() && self.public_key.is_none() {
+            let hint = "deploy and promote verify the signature: give public-key, or the private key".to_owned();
+            return Err(InputError::Missing { name: "public-key", hint });
+        }
+        if self.steps == [Step::Promote] && self.moving_tag.is_none() {
+            return conflict("steps and moving-tag", "there is nothing to promote to");
+        }
+        if wants(Step::Deploy) && self.handoff.form == Form::Plain && self.moving_tag.is_some() && !wants(Step::Promote) {
+            return conflict("handoff-form and steps", "a host that speaks plain deploys the moving tag: promote too");
+        }
+        Ok(())
+    }
+}
+
+fn parse_steps(text: Option<&str>) -> Result<Vec<Step>, InputError> {
+    let Some(text) = text else { return Ok(Step::ALL.to_vec()) };
+    let mut steps = Vec::new();
+    for word in text.split([',', '\n', ' ']).map(str::trim).filter(|word| !word.is_empty()) {
+        let Some(step) = Step::ALL.into_iter().find(|step| step.name() == word) else {
+            return Err(InputError::invalid("steps", text, format!("there is no step {word:?}")));
+        };
+        if steps.contains(&step) {
+            return Err(InputError::invalid("steps", text, format!("{step} is there twice")));
+        }
+        steps.push(step);
+    }
+    if steps.is_empty() {
+        return Err(InputError::invalid("steps", text, "it names no step"));
+    }
+    steps.sort_unstable();
+    Ok(steps)
+}
+
+fn build(raw: &Raw, origin: &Origin) -> Result<Build, InputError> {
+    let mut args = lines::parse("build-args", raw.get("build-args").unwrap_or_default())?;
+    if let Some(commit) = origin.short_commit() {
+        args.entry("GIT_HASH".to_owned()).or_insert_with(|| commit.to_owned());
+    }
+    let platform = match raw.get("platforms").map(str::trim) {
+        None | Some("") => None,
+        Some(text) if text.contains([',', '\n', ' ']) => {
+            return Err(InputError::invalid("platforms", text, "this version builds for a single platform"));
+        }
+        Some(text) if !text.contains('/') => {
+            return Err(InputError::invalid("platforms", text, "write it as os/architecture, such as linux/amd64"));
+        }
+        Some(text) => Some(text.to_owned()),
+    };
+    Ok(Build {
+        context: raw.get("context").unwrap_or(".").into(),
+        file: raw.get("file").map(PathBuf::from),
+        target: raw.get("target").map(str::to_owned),
+        labels: lines::parse("labels", raw.get("labels").unwrap_or_default())?,
+        args,
+        platform,
+    })
+}
+
+fn access(raw: &mut Raw) -> Result<Access, InputError> {
+    let secret = secret(raw, "registry-token", "registry-token-file", "registry-token and registry-token-file")?;
+    let login = match (raw.get("registry-user"), secret) {
+        (Some(user), Some(secret)) => Some((user.to_owned(), secret)),
+        (None, None) => None,
+        (Some(_), None) => {
+            let hint = "in a workflow, check that the repository has the secret that the input names".to_owned();
+            return Err(InputError::Missing { name: "registry-token", hint });
+        }
+        (None, Some(_)) => {
+            let hint = "give the name of the user whom the token belongs to".to_owned();
+            return Err(InputError::Missing { name: "registry-user", hint });
+        }
+    };
+    Ok(Access {
+        login,
+        auth_file: raw.get("registry-auth-file").map(PathBuf::from),
+        ca: pem("ca", raw.get("ca"))?,
+    })
+}
+
+fn key(raw: &mut Raw) -> Result<Option<Key>, InputError> {
+    let pem = secret(raw, "key", "key-file", "key and key-file")?;
+    let password = secret(raw, "key-password", "key-password-file", "key-password and key-password-file")?;
+    match (pem, password) {
+        (Some(pem), password) => Ok(Some(Key { pem, password: password.unwrap_or_else(|| Secret::new(Vec::new())) })),
+        (None, None) => Ok(None),
+        (None, Some(_)) => {
+            let hint = "in a workflow, check that the repository has the secret that the input names".to_owned();
+            Err(InputError::Missing { name: "key", hint })
+        }
+    }
+}
+
+/// A secret from its own input or from the file that another names. One line end after it is no part of it.
+fn secret(
+    raw: &mut Raw,
+    name: &'static str,
+    file: &'static str,
+    both: &'static str,
+) -> Result<Option<Secret>, InputError> {
+    let value = raw.take_secret(name);
+    let path = raw.get(file).map(PathBuf::from);
+    match (value, path) {
+        (Some(_), Some(_)) => Err(InputError::Conflict { inputs: both, why: "give one of them" }),
+        (None, Some(path)) => Ok(Some(Secret::new(without_line_end(read(file, &path)?)))),
+        (value, None) => Ok(value),
+    }
+}
+
+fn without_line_end(mut bytes: Vec<u8>) -> Vec<u8> {
+    if bytes.ends_with(b"\n") {
+        bytes.pop();
+        if bytes.ends_with(b"\r") {
+            bytes.pop();
+        }
+    }
+    bytes
+}
+
+fn annotations(raw: &Raw) -> Result<std::collections::BTreeMap<String, String>, InputError> {
+    let annotations = lines::parse("annotations", raw.get("annotations").unwrap_or_default())?;
+    match OWN_ANNOTATIONS.iter().find(|name| annotations.contains_key(**name)) {
+        Some(own) => Err(InputError::invalid("annotations", own, "this annotation comes by itself")),
+        None => Ok(annotations),
+    }
+}
+
+fn transparency_log(raw: &Raw) -> Result<Option<TransparencyLog>, InputError> {
+    let text = raw.get("rekor-url").unwrap_or_default();
+    let wrong = |why: &dyn ToString| InputError::invalid("rekor-url", text, why.to_string());
+    let url = reqwest::Url::parse(text).map_err(|error| wrong(&error))?;
+    if !matches!(url.scheme(), "https" | "http") || !url.has_host() {
+        return Err(wrong(&"it is no http or https address"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(wrong(&"it has a user or a password in it"));
+    }
+    let log = TransparencyLog { url, public_key: pem("rekor-public-key", raw.get("rekor-public-key"))? };
+    Ok(yes_or_no("tlog", raw.get("tlog"))?.then_some(log))
+}
+
+fn handoff(raw: &Raw) -> Result<Handoff, InputError> {
+    let form = match raw.get("handoff-form") {
+        None | Some("full") => Form::Full,
+        Some("plain") => Form::Plain,
+        Some(other) => return Err(InputError::invalid("handoff-form", other, "it is full or plain")),
+    };
+    Ok(Handoff {
+        directory: raw.get("handoff").unwrap_or("/data").into(),
+        form,
+        timeout: raw.get("timeout").map(duration).transpose()?,
+    })
+}
+
+/// Whole seconds, or a number with units as in `90s`, `10m` or `1h 30m`.
+fn duration(text: &str) -> Result<Duration, InputError> {
+    let wrong = |why: &dyn ToString| InputError::invalid("timeout", text, why.to_string());
+    let whole = text.trim();
+    let duration = match whole.parse::<u32>() {
+        Ok(seconds) => Duration::from_secs(seconds.into()),
+        Err(_) => {
+            let parsed: jiff::SignedDuration = whole.parse().map_err(|_| wrong(&"write it as 90s, 10m or 1h"))?;
+            parsed.try_into().map_err(|_| wrong(&"it is negative"))?
+        }
+    };
+    if duration.is_zero() { Err(wrong(&"it is nothing")) } else { Ok(duration) }
+}
+
+fn formats(text: Option<&str>) -> Result<(), InputError> {
+    let text = text.unwrap_or("sig");
+    for word in text.split([',', '\n', ' ']).map(str::trim).filter(|word| !word.is_empty()) {
+        match word {
+            "sig" => {}
+            "bundle" => return Err(InputError::invalid("signature-formats", text, "this version writes sig alone")),
+            _ => return Err(InputError::invalid("signature-formats", text, "the formats are sig and bundle")),
+        }
+    }
+    Ok(())
+}
+
+fn yes_or_no(name: &'static str, text: Option<&str>) -> Result<bool, InputError> {
+    match text {
+        Some("true") => Ok(true),
+        None | Some("false") => Ok(false),
+        Some(other) => Err(InputError::invalid(name, other, "it is true or false")),
+    }
+}
+
+fn typed<T: FromStr>(name: &'static str, text: &str) -> Result<T, InputError>
+where
+    T::Err: ToString,
+{
+    text.parse().map_err(|error: T::Err| InputError::invalid(name, text, error))
+}
+
+/// PEM text as it is, or the file that a path names.
+fn pem(name: &'static str, text: Option<&str>) -> Result<Option<Vec<u8>>, InputError> {
+    match text.map(str::trim) {
+        None | Some("") => Ok(None),
+        Some(text) if text.starts_with("-----BEGIN ") => Ok(Some(format!("{text}\n").into_bytes())),
+        Some(path) => read(name, Path::new(path)).map(Some),
+    }
+}
+
+/// Reads a small file whole. The buffer never grows, so that no copy of a secret stays behind in freed memory.
+fn read(name: &'static str, path: &Path) -> Result<Vec<u8>, InputError> {
+    let unreadable = |source| InputError::Unreadable { name, path: path.to_owned(), source };
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let meta = file.metadata().map_err(unreadable)?;
+    if !meta.is_file() || meta.len() > LARGEST_FILE {
+        let why = if meta.is_file() { "the file is larger than a mebibyte" } else { "it is no regular file" };
+        return Err(unreadable(std::io::Error::other(why)));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or_default() + 1);
+    file.take(LARGEST_FILE).read_to_end(&mut bytes).map_err(unreadable)?;
+    Ok(bytes)
+}

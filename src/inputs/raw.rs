@@ -1,0 +1,163 @@
+//! What was given, by name and still as text: from the action's environment or from flags and `TAGSHIP_*`.
+//!
+//! Says whether a name is known; what a value means is parsed elsewhere.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+
+use tagship_core::secret::Secret;
+
+use super::error::InputError;
+use super::table::{self, Given, INPUTS, Input};
+
+/// Values by the input's name. Secrets are kept apart, in a type that cannot be shown.
+#[derive(Default)]
+pub struct Raw {
+    values: BTreeMap<&'static str, String>,
+    secrets: BTreeMap<&'static str, Secret>,
+}
+
+impl Raw {
+    /// The action's inputs: `INPUT_` and the name in upper case with its dashes, as Forgejo's runner passes them.
+    /// Empty means not given, because the runner passes every declared input; only `moving-tag` may be empty on
+    /// purpose.
+    ///
+    /// # Errors
+    /// When an input is unknown, not supported, or not text. The runner passes undeclared ones as well, so that a
+    /// misspelt name is found here.
+    pub fn from_action(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<Raw, InputError> {
+        let mut raw = Raw::default();
+        for (variable, value) in variables {
+            let Some(name) = variable.to_str().and_then(|variable| variable.strip_prefix("INPUT_")) else { continue };
+            let name = name.to_lowercase();
+            if value.is_empty() && name != "moving-tag" {
+                continue;
+            }
+            let input = table::find(&name).ok_or_else(|| InputError::unknown(&name))?;
+            match input.given {
+                Given::Anywhere => raw.put(input, text(input, &value)?),
+                Given::Secret(_) => raw.hide(input, value),
+                Given::NotYet => return Err(InputError::NotYet { name: input.name, what: input.help }),
+            }
+        }
+        Ok(raw)
+    }
+
+    /// The tool's flags, and its secrets from the environment.
+    ///
+    /// # Errors
+    /// When a flag's value is not text.
+    pub fn from_flags(
+        flags: &clap::ArgMatches,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Raw, InputError> {
+        let mut raw = Raw::default();
+        for input in INPUTS {
+            match input.given {
+                Given::Anywhere => {
+                    // A flag that this subcommand does not have is no error, and not given.
+                    let Ok(Some(values)) = flags.try_get_many::<OsString>(input.name) else { continue };
+                    let lines: Vec<_> = values.map(|value| text(input, value)).collect::<Result<_, _>>()?;
+                    raw.put(input, lines.join("\n"));
+                }
+                Given::Secret(name) => {
+                    if let Some(value) = variable(name).filter(|value| !value.is_empty()) {
+                        raw.hide(input, value);
+                    }
+                }
+                Given::NotYet => {}
+            }
+        }
+        Ok(raw)
+    }
+
+    /// The value of an input, if it was given.
+    pub(super) fn get(&self, name: &'static str) -> Option<&str> {
+        debug_assert!(table::find(name).is_some(), "{name} is in no table");
+        self.values.get(name).map(String::as_str).or_else(|| table::find(name)?.default)
+    }
+
+    /// Takes a secret out.
+    pub(super) fn take_secret(&mut self, name: &'static str) -> Option<Secret> {
+        self.secrets.remove(name)
+    }
+
+    fn put(&mut self, input: &Input, value: String) {
+        self.values.insert(input.name, value);
+    }
+
+    fn hide(&mut self, input: &Input, value: OsString) {
+        self.secrets.insert(input.name, Secret::new(value.into_encoded_bytes()));
+    }
+}
+
+fn text(input: &Input, value: &OsStr) -> Result<String, InputError> {
+    match value.to_str() {
+        Some(text) => Ok(text.to_owned()),
+        None => Err(InputError::invalid(input.name, &value.to_string_lossy(), "it is not UTF-8 text")),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    /// What the action would be given.
+    pub(crate) fn action(inputs: &[(&str, &str)]) -> Result<Raw, InputError> {
+        let variables = inputs.iter().map(|(name, value)| (format!("INPUT_{}", name.to_uppercase()).into(), value.into()));
+        Raw::from_action(variables)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::action;
+    use super::*;
+
+    #[test]
+    fn dashes_are_kept() {
+        let raw = action(&[("key-file", "/k"), ("image", "r.test/a")]).expect("known names");
+        assert_eq!(raw.get("key-file"), Some("/k"));
+        assert_eq!(raw.get("image"), Some("r.test/a"));
+    }
+
+    #[test]
+    fn empty_is_not_given() {
+        let raw = action(&[("context", ""), ("tag", ""), ("key", "")]).expect("known names");
+        assert_eq!(raw.get("context"), Some("."), "the default");
+        assert_eq!(raw.get("tag"), None);
+        assert!(raw.secrets.is_empty());
+    }
+
+    #[test]
+    fn an_empty_moving_tag_is_given() {
+        assert_eq!(action(&[("moving-tag", "")]).expect("known").get("moving-tag"), Some(""));
+        assert_eq!(action(&[]).expect("nothing").get("moving-tag"), Some("stable"));
+    }
+
+    #[test]
+    fn unknown_names_are_refused_with_the_nearest() {
+        for (given, near) in [("moving_tag", "moving-tag"), ("handof", "handoff"), ("registry-tokn", "registry-token")] {
+            let error = action(&[(given, "x")]).err().expect("refused");
+            let InputError::Unknown { name, near: found } = &error else { panic!("{error}") };
+            assert_eq!((name.as_str(), *found), (given, Some(near)));
+        }
+        let error = action(&[("colour", "x")]).err().expect("refused");
+        assert!(matches!(error, InputError::Unknown { near: None, .. }), "{error}");
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused_by_name() {
+        for name in ["allowed-signers", "rollback"] {
+            let error = action(&[(name, "x")]).err().expect("refused");
+            assert!(matches!(error, InputError::NotYet { name: refused, .. } if refused == name), "{error}");
+        }
+    }
+
+    #[test]
+    fn other_variables_are_not_read() {
+        let variables = [("PATH", "/bin"), ("KEY", "secret"), ("input_image", "x"), ("XINPUT_IMAGE", "x")];
+        let raw = Raw::from_action(variables.into_iter().map(|(name, value)| (name.into(), value.into()))).expect("none");
+        assert!(raw.values.is_empty() && raw.secrets.is_empty());
+    }
+}

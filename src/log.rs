@@ -1,0 +1,315 @@
+//! What a person reads: groups, lines, masks, outputs and the final summary.
+//!
+//! The only module that prints. Everything goes to standard output, because Forgejo shows standard error out of
+//! order, and every line ends with a newline, because the runner loses a last line without one. Nothing here decides
+//! anything.
+
+mod files;
+mod mask;
+mod summary;
+
+use std::io::{IsTerminal as _, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tagship_core::explain::{self, Explain};
+use tagship_core::text;
+
+pub use files::RunnerFiles;
+pub use mask::masks_for;
+pub use summary::Summary;
+
+/// Forgejo cuts a log line at 64 KiB; longer ones are cut here, where the cut can be shown.
+const LONGEST_LINE: usize = 60 * 1024;
+
+/// How the log is dressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// For a runner: `::group::` lines fold, `::add-mask::` lines hide secrets.
+    Runner,
+    /// For a person at a terminal.
+    Terminal,
+    /// For a file or a pipe: as for a terminal, without colour.
+    Plain,
+}
+
+impl Style {
+    /// The style for the tool's standard output: colour on a terminal only, and not with `NO_COLOR` (no-color.org).
+    #[must_use]
+    pub fn for_tool(no_color: bool) -> Style {
+        if !no_color && std::io::stdout().is_terminal() { Style::Terminal } else { Style::Plain }
+    }
+}
+
+/// The log of one run. Shared by reference between concurrent tasks; lines never mix.
+pub struct Log {
+    style: Style,
+    state: Mutex<State>,
+}
+
+struct State {
+    out: Box<dyn Write + Send>,
+    group: Option<Group>,
+}
+
+struct Group {
+    began: Instant,
+}
+
+impl Log {
+    /// A log on standard output.
+    #[must_use]
+    pub fn stdout(style: Style) -> Log {
+        Log::to(style, Box::new(std::io::stdout()))
+    }
+
+    fn to(style: Style, out: Box<dyn Write + Send>) -> Log {
+        Log { style, state: Mutex::new(State { out, group: None }) }
+    }
+
+    /// Opens a group with a heading. An open one is closed first: groups do not nest in Forgejo.
+    pub fn begin(&self, title: &str) {
+        let mut state = self.lock();
+        self.close(&mut state);
+        let title = text::escape(title);
+        let line = match self.style {
+            Style::Runner => format!("::group::{title}"),
+            Style::Terminal => format!("\x1b[1m{title}\x1b[0m"),
+            Style::Plain => title,
+        };
+        state.write(&line);
+        state.group = Some(Group { began: Instant::now() });
+    }
+
+    /// Closes the open group, if any, and tells how long it was open.
+    pub fn end(&self) -> Duration {
+        let mut state = self.lock();
+        self.close(&mut state)
+    }
+
+    /// A line of our own.
+    pub fn say(&self, line: &str) {
+        self.lines("", line);
+    }
+
+    /// Words of somebody else (an engine, a host, a container), escaped, a line for each of theirs.
+    pub fn quote(&self, words: &str) {
+        self.lines("| ", words);
+    }
+
+    /// Something that went well but that the reader should know about.
+    pub fn warn(&self, line: &str) {
+        self.lines(if self.style == Style::Terminal { "\x1b[33mwarning:\x1b[0m " } else { "warning: " }, line);
+    }
+
+    /// Closes the open group and shows why the run failed, and what to try.
+    pub fn error(&self, error: &dyn Explain) {
+        self.end();
+        let label = if self.style == Style::Terminal { "\x1b[1;31merror:\x1b[0m " } else { "error: " };
+        self.lines(label, &explain::chain(error));
+        if let Some(hint) = error.hint() {
+            self.lines("hint: ", &hint);
+        }
+    }
+
+    /// Tells the runner to hide a secret, each of its lines and its derived forms from now on. Says nothing anywhere
+    /// else: a terminal has no filter that the line could instruct.
+    pub fn mask(&self, secret: &str) {
+        if self.style != Style::Runner {
+            return;
+        }
+        let mut state = self.lock();
+        for mask in masks_for(secret) {
+            state.write(&format!("::add-mask::{mask}"));
+        }
+    }
+
+    /// Shows the final summary.
+    pub fn summary(&self, summary: &Summary) {
+        self.end();
+        for (position, line) in summary.lines().iter().enumerate() {
+            let line = text::escape(line);
+            let bold = position == 0 && self.style == Style::Terminal;
+            self.lock().write(&if bold { format!("\x1b[1m{line}\x1b[0m") } else { line });
+        }
+    }
+
+    fn lines(&self, label: &str, words: &str) {
+        let mut state = self.lock();
+        // Outside of the runner a group is shown by indenting what is in it.
+        let indent = if state.group.is_some() && self.style != Style::Runner { "  " } else { "" };
+        for line in words.lines() {
+            let mut line = text::escape(line);
+            if line.len() > LONGEST_LINE {
+                let cut = (0..=LONGEST_LINE).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0);
+                line.truncate(cut);
+                line.push_str(" … (cut)");
+            }
+            state.write(&format!("{indent}{label}{line}"));
+        }
+    }
+
+    fn close(&self, state: &mut State) -> Duration {
+        let Some(group) = state.group.take() else { return Duration::ZERO };
+        let took = group.began.elapsed();
+        match self.style {
+            Style::Runner => state.write("::endgroup::"),
+            Style::Terminal => state.write(&format!("  \x1b[2m{}\x1b[0m", summary::seconds(took))),
+            Style::Plain => state.write(&format!("  {}", summary::seconds(took))),
+        }
+        took
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere while printing leaves at worst half a line; the log stays usable.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn write(&mut self, line: &str) {
+        // One write a line: concurrent writers to the same pipe cannot split it. A log that cannot be written has no
+        // place to say so, and the release goes on.
+        let _ = self.out.write_all(format!("{line}\n").as_bytes()).and_then(|()| self.out.flush());
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! A log whose lines a test can read.
+
+    use super::*;
+    use std::sync::Arc;
+
+    /// What was printed so far.
+    #[derive(Clone, Default)]
+    pub(crate) struct Printed(Arc<Mutex<Vec<u8>>>);
+
+    impl Printed {
+        /// Everything printed, as text.
+        pub(crate) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().expect("unpoisoned").clone()).expect("text")
+        }
+    }
+
+    impl Write for Printed {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("unpoisoned").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A log and what it prints.
+    pub(crate) fn log(style: Style) -> (Log, Printed) {
+        let printed = Printed::default();
+        (Log::to(style, Box::new(printed.clone())), printed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::log;
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot read {0}")]
+    struct Unreadable(&'static str);
+
+    impl Explain for Unreadable {
+        fn kind(&self) -> &'static str {
+            "unreadable"
+        }
+
+        fn hint(&self) -> Option<String> {
+            Some("mount it".to_owned())
+        }
+    }
+
+    #[test]
+    fn groups_for_a_runner() {
+        let (log, printed) = log(Style::Runner);
+        log.begin("build");
+        log.say("one");
+        log.begin("push");
+        log.end();
+        log.end();
+        assert_eq!(printed.text(), "::group::build\none\n::endgroup::\n::group::push\n::endgroup::\n");
+    }
+
+    #[test]
+    fn groups_for_a_file_are_indented() {
+        let (log, printed) = log(Style::Plain);
+        log.begin("build");
+        log.say("one");
+        log.end();
+        log.say("two");
+        let text = printed.text();
+        assert!(text.starts_with("build\n  one\n  0."), "{text}");
+        assert!(text.ends_with(" s\ntwo\n"), "{text}");
+    }
+
+    #[test]
+    fn an_error_ends_the_group_and_is_plain_text() {
+        let (log, printed) = log(Style::Runner);
+        log.begin("build");
+        log.error(&Unreadable("the file"));
+        assert_eq!(printed.text(), "::group::build\n::endgroup::\nerror: cannot read the file\nhint: mount it\n");
+    }
+
+    #[test]
+    fn foreign_words_never_become_commands() {
+        let vectors = [
+            "::set-output name=digest::evil",
+            "  ::add-mask::a",
+            "::endgroup::",
+            "##[group]x",
+            "ok\r::stop-commands::x",
+            "\u{1b}[2J\u{1b}]0;title\u{7}",
+            "first\n::group::second",
+            "\u{202e}gnp.exe",
+        ];
+        for words in vectors {
+            for style in [Style::Runner, Style::Plain, Style::Terminal] {
+                let (log, printed) = log(style);
+                log.quote(words);
+                log.say(words);
+                log.warn(words);
+                for line in printed.text().lines() {
+                    let start = line.trim_start();
+                    assert!(!start.starts_with("::") && !start.starts_with("##["), "{words:?} became {line:?}");
+                    let ours = line.replace("\x1b[33m", "").replace("\x1b[0m", "");
+                    assert!(!ours.chars().any(char::is_control), "{words:?} became {line:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_heading_never_becomes_two_lines() {
+        let (log, printed) = log(Style::Runner);
+        log.begin("build\n::add-mask::x");
+        assert_eq!(printed.text().lines().count(), 1);
+    }
+
+    #[test]
+    fn a_huge_line_is_cut_below_the_runners_limit() {
+        let (log, printed) = log(Style::Runner);
+        log.quote(&"ä".repeat(100_000));
+        assert!(printed.text().len() < 64 * 1024);
+        assert!(printed.text().ends_with("(cut)\n"));
+    }
+
+    #[test]
+    fn masks_reach_a_runner_only() {
+        let (runner, printed) = log(Style::Runner);
+        runner.mask("hunter22");
+        assert!(printed.text().starts_with("::add-mask::hunter22\n"));
+        let (terminal, printed) = log(Style::Terminal);
+        terminal.mask("hunter22");
+        assert_eq!(printed.text(), "");
+    }
+}
