@@ -1,3 +1,3 @@
-//! The `tagship-host` program: parses, runs, prints, sets the exit code. What it does lives in the modules.
+//! The `tagship-host` program: parses, runs, prints, sets the exit code. What it does lives in the library beside it.
 
 fn main() {}

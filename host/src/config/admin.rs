@@ -1,0 +1,117 @@
+//! The administrator's word: files that root writes and that bind every configuration naming the same image or services.
+//!
+//! Their `verify` block replaces the user's whole: merging the two would let the weaker half win.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use tagship_core::reference::{Repository, Tag};
+
+use super::{
+    ConfigError, RootFile, ServiceName,
+    file::{self, VerifyBlock},
+};
+
+/// One file below `/etc/tagship`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct AdminFile {
+    image: Option<Repository>,
+    #[serde(default)]
+    services: Vec<ServiceName>,
+    verify: Option<VerifyBlock>,
+    floor: Option<Tag>,
+}
+
+/// What binds a configuration.
+#[derive(Debug)]
+pub(super) struct Binding {
+    /// The administrator's file.
+    pub path: PathBuf,
+    /// The image that its services are bound to, if it names one.
+    pub image: Option<Repository>,
+    /// What replaces the user's `verify`, if it has one.
+    pub verify: Option<VerifyBlock>,
+    /// The lowest version.
+    pub floor: Option<Tag>,
+}
+
+/// The administrator's file that binds a configuration of this image and these services.
+///
+/// A file there that cannot be trusted or understood stops every app: to skip it would be to lift what it says.
+pub(super) fn binding(
+    directory: &Path,
+    image: &Repository,
+    services: &[&ServiceName],
+) -> Result<Option<Binding>, ConfigError> {
+    let mut found: Option<Binding> = None;
+    for path in super::load::yaml_files(directory)? {
+        let trusted = RootFile::read(&path).map_err(|source| ConfigError::Admin { path: path.clone(), source })?;
+        let next = parse(&path, trusted.bytes())?;
+        if !binds(&next, image, services) {
+            continue;
+        }
+        if let Some(first) = found {
+            return Err(ConfigError::AdminTwice { first: first.path, second: path });
+        }
+        found = Some(Binding { path, image: next.image, verify: next.verify, floor: next.floor });
+    }
+    Ok(found)
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<AdminFile, ConfigError> {
+    let text = super::load::utf8(path, bytes)?;
+    let file: AdminFile = file::parse(path, text)?;
+    if file.image.is_none() && file.services.is_empty() {
+        return Err(ConfigError::value(path, "image", "neither an image nor services say whom this file binds"));
+    }
+    if file.verify.is_none() && file.floor.is_none() {
+        return Err(ConfigError::value(path, "verify", "neither verify nor floor: this file says nothing"));
+    }
+    Ok(file)
+}
+
+fn binds(file: &AdminFile, image: &Repository, services: &[&ServiceName]) -> bool {
+    file.image.as_ref() == Some(image) || file.services.iter().any(|service| services.contains(&service))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<AdminFile, ConfigError> {
+        parse(Path::new("/etc/tagship/app.yaml"), text.as_bytes())
+    }
+
+    #[test]
+    fn the_same_image_or_one_same_service_binds() {
+        let file = parsed("image: git.example.org/chris/app\nservices: [web, worker]\nfloor: v1.0.0").unwrap();
+        let image = |text: &str| text.parse::<Repository>().unwrap();
+        let service = |text: &str| text.parse::<ServiceName>().unwrap();
+        let (web, other) = (service("web"), service("other"));
+        assert!(binds(&file, &image("git.example.org/chris/app"), &[&other]));
+        assert!(binds(&file, &image("evil.example.org/app"), &[&other, &web]));
+        assert!(!binds(&file, &image("git.example.org/chris/app2"), &[&other]));
+    }
+
+    #[test]
+    fn a_file_that_binds_nobody_or_says_nothing_is_refused() {
+        for text in ["floor: v1.0.0", "services: []\nfloor: v1.0.0", "image: a.example/b", "{}", "budget: 10m"] {
+            assert!(parsed(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_file_in_anybodys_hands_stops_the_deploy() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::write(temp.path().join("app.yaml"), "image: a.example/b\nfloor: v1.0.0").unwrap();
+        let image = "c.example/d".parse().unwrap();
+        assert!(matches!(binding(temp.path(), &image, &[]), Err(ConfigError::Admin { .. })));
+    }
+
+    #[test]
+    fn no_directory_binds_nobody() {
+        let image = "c.example/d".parse().unwrap();
+        assert!(binding(Path::new("/nonexistent/tagship"), &image, &[]).unwrap().is_none());
+    }
+}

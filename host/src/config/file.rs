@@ -1,0 +1,292 @@
+//! The user's YAML as it is written: keys, defaults and shapes. Whether the values make sense together is `load`'s.
+
+use std::{fmt, path::Path, path::PathBuf, time::Duration};
+
+use jiff::SignedDuration;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeOwned, SeqAccess, Visitor},
+};
+use serde_yaml::{DefaultMessageFormatter, Error as YamlError, MessageFormatter};
+use tagship_core::reference::{Repository, Tag};
+
+use super::{
+    AnnotationPolicy, ConfigError, Downgrade, Format, Missing, RekorPolicy, RequestPolicy, ServiceName, error::Place,
+};
+
+/// One app's file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct AppFile {
+    pub image: Option<Repository>,
+    #[serde(default = "stable", deserialize_with = "tag_or_empty")]
+    pub moving_tag: Option<Tag>,
+    pub handoff: Option<PathBuf>,
+    pub local_image: Option<Repository>,
+    #[serde(default)]
+    pub requesters: Vec<u32>,
+    pub verify: Option<VerifyBlock>,
+    #[serde(default)]
+    pub before: Vec<ServiceName>,
+    #[serde(default)]
+    pub services: Vec<Group>,
+    #[serde(default)]
+    pub health: HealthBlock,
+    #[serde(default = "ten_minutes", deserialize_with = "duration")]
+    pub budget: Duration,
+    #[serde(default)]
+    pub rollback: Rollback,
+    #[serde(default = "three")]
+    pub keep_images: usize,
+}
+
+/// The `verify` block, in the user's file and in the administrator's.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct VerifyBlock {
+    #[serde(default)]
+    pub keys: Vec<PathBuf>,
+    #[serde(default = "required")]
+    pub rekor: RekorPolicy,
+    #[serde(default)]
+    pub rekor_keys: Vec<PathBuf>,
+    #[serde(default)]
+    pub formats: Option<Vec<Format>>,
+    #[serde(default = "when_present")]
+    pub annotations: AnnotationPolicy,
+    #[serde(default = "any")]
+    pub requests: RequestPolicy,
+    #[serde(default = "refuse")]
+    pub downgrade: Downgrade,
+}
+
+/// The `health` block.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(super) struct HealthBlock {
+    #[serde(deserialize_with = "duration")]
+    pub timeout: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub settle: Duration,
+    pub missing: Missing,
+}
+
+/// What happens after a failed deploy: there is one answer, which may be spelled out.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Rollback {
+    #[default]
+    Automatic,
+}
+
+/// One entry of `services`: a name, or a list of names that restart together.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Group(pub Vec<ServiceName>);
+
+/// What another app's file says about things that only one app may have. All else in it is that app's own matter.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Belongings {
+    pub handoff: Option<PathBuf>,
+    pub before: Vec<ServiceName>,
+    pub services: Vec<Group>,
+}
+
+/// The one key that is needed before the rest is known to be right: where answers go.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct HandoffOnly {
+    pub handoff: Option<PathBuf>,
+}
+
+impl Default for HealthBlock {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(120), settle: Duration::from_millis(500), missing: Missing::Running }
+    }
+}
+
+fn stable() -> Option<Tag> {
+    "stable".parse().ok()
+}
+
+fn ten_minutes() -> Duration {
+    Duration::from_secs(10 * 60)
+}
+
+fn three() -> usize {
+    3
+}
+
+fn required() -> RekorPolicy {
+    RekorPolicy::Required
+}
+
+fn when_present() -> AnnotationPolicy {
+    AnnotationPolicy::WhenPresent
+}
+
+fn any() -> RequestPolicy {
+    RequestPolicy::Any
+}
+
+fn refuse() -> Downgrade {
+    Downgrade::Refuse
+}
+
+/// Reads one YAML document of this shape; a key twice, an unknown one or anything after the document is an error.
+pub(super) fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
+    let options = serde_yaml::options! { with_snippet: false };
+    serde_yaml::from_str_with_options(text, options).map_err(|error| explain(path, error.without_snippet()))
+}
+
+fn explain(path: &Path, error: &YamlError) -> ConfigError {
+    let position = error.location().map(|at| (at.line(), at.column())).filter(|(line, _)| *line > 0);
+    let at = Place { path: path.to_owned(), position };
+    match error {
+        YamlError::SerdeUnknownField { field, expected, .. } => {
+            ConfigError::UnknownKey { at, key: tagship_core::text::escape(field), known: expected.clone() }
+        }
+        YamlError::DuplicateMappingKey { key, .. } => {
+            let key = key.as_deref().map(|key| format!(" `{key}`")).unwrap_or_default();
+            ConfigError::Yaml { at, message: tagship_core::text::escape(&format!("the key{key} is there twice")) }
+        }
+        other => {
+            let message = DefaultMessageFormatter.format_message(other);
+            ConfigError::Yaml { at, message: tagship_core::text::escape(&message) }
+        }
+    }
+}
+
+fn tag_or_empty<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Tag>, D::Error> {
+    match Option::<String>::deserialize(input)?.as_deref() {
+        None | Some("") => Ok(None),
+        Some(tag) => tag.parse().map(Some).map_err(de::Error::custom),
+    }
+}
+
+/// A duration as people write it: `120s`, `500ms`, `1m 30s`.
+fn duration<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(input)?;
+    if text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(de::Error::custom(format!("{text:?} lacks a unit; write 120s, 500ms or 10m")));
+    }
+    text.parse::<SignedDuration>()
+        .ok()
+        .and_then(|parsed| Duration::try_from(parsed).ok())
+        .ok_or_else(|| de::Error::custom(format!("{text:?} is no duration; write 120s, 500ms or 10m")))
+}
+
+impl<'de> Deserialize<'de> for Group {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        struct Names;
+
+        impl<'de> Visitor<'de> for Names {
+            type Value = Group;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a service's name, or a list of names that restart together")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Group, E> {
+                name.parse().map(|name| Group(vec![name])).map_err(E::custom)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Group, A::Error> {
+                let mut names = Vec::new();
+                while let Some(name) = list.next_element::<ServiceName>()? {
+                    names.push(name);
+                }
+                if names.is_empty() {
+                    return Err(de::Error::custom("an empty list among the services"));
+                }
+                Ok(Group(names))
+            }
+        }
+
+        input.deserialize_any(Names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app(text: &str) -> Result<AppFile, ConfigError> {
+        parse(Path::new("app.yaml"), text)
+    }
+
+    fn fault(text: &str) -> String {
+        app(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn defaults_are_the_documented_ones() {
+        let file = app("image: git.example.org/chris/app\nservices: [web]\nverify: {keys: [/etc/a.pub]}").unwrap();
+        assert_eq!(file.moving_tag.unwrap().to_string(), "stable");
+        assert_eq!(file.budget, Duration::from_secs(600));
+        assert_eq!(file.health.timeout, Duration::from_secs(120));
+        assert_eq!(file.health.settle, Duration::from_millis(500));
+        assert_eq!(file.health.missing, Missing::Running);
+        assert_eq!(file.keep_images, 3);
+        let verify = file.verify.unwrap();
+        assert_eq!(verify.rekor, RekorPolicy::Required);
+        assert_eq!(verify.annotations, AnnotationPolicy::WhenPresent);
+        assert_eq!(verify.downgrade, Downgrade::Refuse);
+        assert_eq!(verify.requests, RequestPolicy::Any);
+    }
+
+    #[test]
+    fn an_empty_moving_tag_is_none() {
+        for text in ["moving-tag: ''", "moving-tag:", "moving-tag: ~"] {
+            assert_eq!(app(text).unwrap().moving_tag, None, "{text}");
+        }
+    }
+
+    #[test]
+    fn nested_lists_are_groups() {
+        let file = app("services:\n  - web\n  - [worker.service, beat]\n").unwrap();
+        let names: Vec<Vec<&str>> =
+            file.services.iter().map(|group| group.0.iter().map(ServiceName::as_str).collect()).collect();
+        assert_eq!(names, [vec!["web"], vec!["worker", "beat"]]);
+    }
+
+    #[test]
+    fn durations_are_those_of_people() {
+        for (text, expected) in [("90s", 90_000), ("1m 30s", 90_000), ("500ms", 500), ("1h", 3_600_000), ("0s", 0)] {
+            let file = app(&format!("budget: {text}")).unwrap();
+            assert_eq!(file.budget, Duration::from_millis(expected), "{text}");
+        }
+        for text in ["120", "-5s", "soon", "''", "[]", "1e9h", "99999999999999999999s"] {
+            assert!(app(&format!("budget: {text}")).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line() {
+        let unknown = app("image: a.example/b\nimge: x\n").unwrap_err();
+        assert!(matches!(&unknown, ConfigError::UnknownKey { key, at, .. }
+            if key == "imge" && at.position == Some((2, 1))));
+        assert_eq!(tagship_core::explain::Explain::hint(&unknown).unwrap(), "did you mean `image`?");
+        assert!(fault("image: a.example/b\nimage: a.example/c\n").contains("twice"));
+        assert!(fault("services: [web\n").starts_with("app.yaml:"));
+        assert!(fault("verify:\n  keys: /etc/a.pub\n  rekor: sometimes\n").starts_with("app.yaml:2:"));
+        assert!(fault("health: {timeout: 120}").contains("lacks a unit"));
+        assert!(fault("health: {timout: 120s}").contains("timout"));
+        assert!(fault("services: [[]]").contains("empty list"));
+        assert!(fault("services: ['../web']").contains("service name"));
+        assert!(fault("services: [web.target]").contains("service name"));
+        assert!(fault("image: nothing").starts_with("app.yaml:1:"));
+        assert!(fault("requesters: [-1]").starts_with("app.yaml:1:"));
+        assert!(fault("rollback: never").starts_with("app.yaml:1:"));
+        assert!(fault("- web").starts_with("app.yaml:1:"));
+        assert!(fault("a: 1\n---\nb: 2\n").starts_with("app.yaml:"));
+    }
+
+    #[test]
+    fn yaml_bombs_end_as_errors() {
+        let bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b]\n";
+        assert!(app(bomb).is_err());
+        assert!(app(&"[".repeat(50_000)).is_err());
+        assert!(app(&format!("image: {}", "a: ".repeat(5_000))).is_err());
+    }
+}

@@ -1,0 +1,281 @@
+//! From files to [`Settings`]: reading, merging with the administrator's word, and every check that spans keys.
+
+use std::{
+    collections::BTreeSet,
+    env,
+    fs::{self, File},
+    io::{self, Read},
+    path::{Component, Path, PathBuf},
+    time::Duration,
+};
+
+use super::{
+    App, ConfigError, Format, Health, RootFile, ServiceName, Settings, VerifySettings,
+    admin::{self, Binding},
+    file::{self, AppFile, Belongings, HandoffOnly, VerifyBlock},
+};
+
+/// The largest file read. A configuration of forty services has about two thousand bytes.
+const LARGEST: u64 = 64 * 1024;
+/// The shortest and the longest wait for health that make sense: below, no container starts; above, no budget holds it.
+const HEALTH: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60 * 60));
+/// Longest settle window: beyond it a deploy is a watch.
+const LONGEST_SETTLE: Duration = Duration::from_secs(10 * 60);
+/// The longest deploy.
+const LONGEST_BUDGET: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Where configurations are.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// `~/.config/tagship`, or below `$XDG_CONFIG_HOME`.
+    pub user: PathBuf,
+    /// `/etc/tagship`.
+    pub admin: PathBuf,
+    /// What `~` means.
+    pub home: PathBuf,
+}
+
+impl Places {
+    /// Those of the user who runs this program.
+    pub fn of_user() -> Result<Self, ConfigError> {
+        let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let home = absolute("HOME").ok_or(ConfigError::NoHome)?;
+        let user = absolute("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config")).join("tagship");
+        Ok(Self { user, admin: PathBuf::from("/etc/tagship"), home })
+    }
+
+    /// The app's validated configuration.
+    pub fn load(&self, app: &App) -> Result<Settings, ConfigError> {
+        let path = self.path(app);
+        let bytes = read(&path).map_err(|error| match error {
+            ConfigError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                ConfigError::Missing { app: app.clone(), path: path.clone(), others: self.apps() }
+            }
+            other => other,
+        })?;
+        let raw: AppFile = file::parse(&path, utf8(&path, &bytes)?)?;
+        let settings = self.settle(app, &path, raw)?;
+        self.refuse_shared(&path, &settings)?;
+        Ok(settings)
+    }
+
+    /// The hand-off directory alone, also from a configuration that is otherwise wrong, so that its error can be
+    /// answered there.
+    pub fn handoff(&self, app: &App) -> PathBuf {
+        let path = self.path(app);
+        read(&path)
+            .ok()
+            .and_then(|bytes| file::parse::<HandoffOnly>(&path, utf8(&path, &bytes).ok()?).ok())
+            .and_then(|only| self.absolute(&path, "handoff", &only.handoff?).ok())
+            .unwrap_or_else(|| self.default_handoff(app.as_str()))
+    }
+
+    /// Every app that has a file here, by name.
+    pub fn apps(&self) -> Vec<String> {
+        let files = yaml_files(&self.user).unwrap_or_default();
+        files.iter().filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect()
+    }
+
+    fn path(&self, app: &App) -> PathBuf {
+        self.user.join(format!("{app}.yaml"))
+    }
+
+    fn default_handoff(&self, app: &str) -> PathBuf {
+        self.home.join("tagship").join(app)
+    }
+
+    fn absolute(&self, file: &Path, key: &'static str, path: &Path) -> Result<PathBuf, ConfigError> {
+        let full = match path.strip_prefix("~") {
+            Ok(rest) => self.home.join(rest),
+            Err(_) => path.to_owned(),
+        };
+        if !full.is_absolute() || full.components().any(|part| part == Component::ParentDir) {
+            let why = format!("{} is not a full path; begin it with / or ~/, without ..", path.display());
+            return Err(ConfigError::value(file, key, why));
+        }
+        Ok(full)
+    }
+
+    fn settle(&self, app: &App, path: &Path, raw: AppFile) -> Result<Settings, ConfigError> {
+        let missing = |key| ConfigError::MissingKey { path: path.to_owned(), key };
+        let image = raw.image.ok_or_else(|| missing("image"))?;
+        let services: Vec<Vec<ServiceName>> = raw.services.into_iter().map(|group| group.0).collect();
+        if services.is_empty() {
+            return Err(missing("services"));
+        }
+        refuse_twice(path, services.iter().flatten().chain(&raw.before))?;
+        if raw.local_image.is_none() && raw.moving_tag.is_none() {
+            let why = "without a moving tag the services' units need `local-image` for a name to run";
+            return Err(ConfigError::value(path, "moving-tag", why));
+        }
+        if raw.keep_images < 2 {
+            let why = "at least 2: the running version and the one to go back to";
+            return Err(ConfigError::value(path, "keep-images", why));
+        }
+        let health = Health { timeout: raw.health.timeout, settle: raw.health.settle, missing: raw.health.missing };
+        within(path, "health.timeout", health.timeout, HEALTH)?;
+        within(path, "health.settle", health.settle, (Duration::ZERO, LONGEST_SETTLE))?;
+        within(path, "budget", raw.budget, (health.timeout, LONGEST_BUDGET))?;
+
+        let bound =
+            admin::binding(&self.admin, &image, &services.iter().flatten().chain(&raw.before).collect::<Vec<_>>())?;
+        if let Some(Binding { image: Some(pinned), path: admin, .. }) = &bound
+            && *pinned != image
+        {
+            return Err(ConfigError::Pinned {
+                path: path.to_owned(),
+                image: image.to_string(),
+                admin: admin.clone(),
+                bound: pinned.to_string(),
+            });
+        }
+        let (from, verify, floor) = match bound {
+            Some(Binding { path: admin, verify: Some(verify), floor, .. }) => (admin, Some(verify), floor),
+            Some(Binding { floor, .. }) => (path.to_owned(), raw.verify, floor),
+            None => (path.to_owned(), raw.verify, None),
+        };
+        let verify = verify.ok_or_else(|| missing("verify.keys"))?;
+        let handoff = match raw.handoff {
+            Some(given) => self.absolute(path, "handoff", &given)?,
+            None => self.default_handoff(app.as_str()),
+        };
+        let file::Rollback::Automatic = raw.rollback;
+        Ok(Settings {
+            app: app.clone(),
+            image,
+            moving_tag: raw.moving_tag,
+            local_image: raw.local_image,
+            handoff,
+            requesters: raw.requesters,
+            verify: verification(&from, verify, floor)?,
+            before: raw.before,
+            services,
+            health,
+            budget: raw.budget,
+            keep_images: raw.keep_images,
+        })
+    }
+
+    /// Refuses what another app's file names as well: two apps would answer each other's requests, or restart each
+    /// other's services. A file that cannot be read is that app's own trouble.
+    fn refuse_shared(&self, path: &Path, settings: &Settings) -> Result<(), ConfigError> {
+        let mine: BTreeSet<&ServiceName> = settings.all_services().chain(&settings.before).collect();
+        for other in yaml_files(&self.user)?.into_iter().filter(|other| other != path) {
+            let Some(theirs) =
+                read(&other).ok().and_then(|bytes| file::parse::<Belongings>(&other, utf8(&other, &bytes).ok()?).ok())
+            else {
+                continue;
+            };
+            let name = other.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+            let handoff = match theirs.handoff {
+                Some(given) => self.absolute(&other, "handoff", &given).ok(),
+                None => Some(self.default_handoff(name)),
+            };
+            let shared = |what, name| ConfigError::Shared { path: path.to_owned(), other: other.clone(), what, name };
+            if handoff.is_some_and(|theirs| same_directory(&theirs, &settings.handoff)) {
+                return Err(shared("hand-off directory", settings.handoff.display().to_string()));
+            }
+            let services = theirs.services.iter().flat_map(|group| &group.0).chain(&theirs.before);
+            if let Some(service) = services.into_iter().find(|service| mine.contains(service)) {
+                return Err(shared("service", service.to_string()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn verification(
+    path: &Path,
+    block: VerifyBlock,
+    floor: Option<tagship_core::reference::Tag>,
+) -> Result<VerifySettings, ConfigError> {
+    if block.keys.is_empty() {
+        return Err(ConfigError::MissingKey { path: path.to_owned(), key: "verify.keys" });
+    }
+    let formats = block.formats.unwrap_or_else(|| vec![Format::Sig]);
+    if formats.is_empty() {
+        return Err(ConfigError::value(path, "verify.formats", "an empty list accepts nothing"));
+    }
+    let trusted = |key: &'static str, paths: Vec<PathBuf>| -> Result<Vec<RootFile>, ConfigError> {
+        let read = |file: &PathBuf| {
+            RootFile::read(file).map_err(|source| ConfigError::Untrusted { path: path.to_owned(), key, source })
+        };
+        paths.iter().map(read).collect()
+    };
+    Ok(VerifySettings {
+        keys: trusted("verify.keys", block.keys)?,
+        rekor: block.rekor,
+        rekor_keys: trusted("verify.rekor-keys", block.rekor_keys)?,
+        formats,
+        annotations: block.annotations,
+        requests: block.requests,
+        downgrade: block.downgrade,
+        floor,
+    })
+}
+
+fn refuse_twice<'a>(path: &Path, names: impl Iterator<Item = &'a ServiceName>) -> Result<(), ConfigError> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(ConfigError::value(path, "services", format!("{name} is there twice")));
+        }
+    }
+    Ok(())
+}
+
+fn within(
+    path: &Path,
+    key: &'static str,
+    value: Duration,
+    (least, most): (Duration, Duration),
+) -> Result<(), ConfigError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::value(path, key, format!("{value:?} is not between {least:?} and {most:?}")))
+}
+
+/// Whether two paths lead to one directory, by name or through links.
+fn same_directory(a: &Path, b: &Path) -> bool {
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    a == b || real(a) == real(b)
+}
+
+/// The files of a directory that end in `.yaml`, by name; none if there is no directory.
+pub(super) fn yaml_files(directory: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let failed = |source| ConfigError::Read { path: directory.to_owned(), source };
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(failed(source)),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.extension().is_some_and(|end| end == "yaml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The file's text.
+pub(super) fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str, ConfigError> {
+    std::str::from_utf8(bytes).map_err(|error| ConfigError::Read {
+        path: path.to_owned(),
+        source: io::Error::new(io::ErrorKind::InvalidData, error),
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    File::open(path).map_err(failed)?.take(LARGEST + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(ConfigError::TooLarge { path: path.to_owned(), limit: LARGEST });
+    }
+    Ok(bytes)
+}

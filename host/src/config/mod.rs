@@ -1,0 +1,19 @@
+//! What the host is told to do: the user's file, the administrator's word over it, and the validated result.
+//!
+//! Three stages, one direction: `file` (what YAML says) → `admin` (what binds it) → [`Settings`]. Only the last goes
+//! further into the program.
+
+mod admin;
+mod error;
+mod file;
+mod load;
+mod ownership;
+mod settings;
+
+pub use error::ConfigError;
+pub use load::Places;
+pub use ownership::{OwnershipError, RootFile};
+pub use settings::{
+    AnnotationPolicy, App, Downgrade, Format, Health, Missing, NameError, RekorPolicy, RequestPolicy, ServiceName,
+    Settings, VerifySettings,
+};

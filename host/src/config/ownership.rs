@@ -1,0 +1,343 @@
+//! Whether a file is in root's hands alone, and its content if so.
+//!
+//! The app's user can write the configuration, and a compromised build job can write what the user can. A trusted key
+//! must therefore lie where neither can: the file, every directory above it and every link on the way belong to root
+//! and nobody else may write them. Then nobody else can change the answer between this check and the reading, either.
+
+use std::{
+    collections::VecDeque,
+    fmt, fs,
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::{Component, Path, PathBuf},
+};
+
+use tagship_core::explain::Explain;
+
+/// The largest file read: a public key has 200 bytes, an administrator's file a few hundred.
+const LARGEST: u64 = 64 * 1024;
+/// As many links on the way as Linux follows itself (path_resolution(7)).
+const MOST_LINKS: usize = 40;
+
+/// The content of a file that only root could have written.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RootFile {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+/// A file that is not in root's hands alone, or cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnershipError {
+    /// A relative path means another file in another directory.
+    #[error("{path} is not an absolute path")]
+    Relative {
+        /// The path as configured.
+        path: PathBuf,
+    },
+    /// The file or something above it belongs to another user.
+    #[error("{at} belongs to uid {owner}, not to root")]
+    Owner {
+        /// The file, directory or link.
+        at: PathBuf,
+        /// Who owns it.
+        owner: u32,
+    },
+    /// The file or a directory above it can be written by others than root.
+    #[error("{at} can be written by others than root (mode {mode:04o})")]
+    Writable {
+        /// The file or directory.
+        at: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The path does not end at a regular file.
+    #[error("{at} is no regular file")]
+    NotAFile {
+        /// What the path leads to.
+        at: PathBuf,
+    },
+    /// Links that lead in a circle, or through too many others.
+    #[error("{path} leads through more than {MOST_LINKS} links")]
+    Links {
+        /// The path as configured.
+        path: PathBuf,
+    },
+    /// A file that is far too large to be what it should be.
+    #[error("{at} is larger than {LARGEST} bytes")]
+    TooLarge {
+        /// The file.
+        at: PathBuf,
+    },
+    /// The file system refused.
+    #[error("cannot read {at}")]
+    Io {
+        /// The file, directory or link.
+        at: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl Explain for OwnershipError {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Owner { .. } | Self::Writable { .. } => "not-root-owned",
+            _ => "key-file",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Relative { .. } => Some("write the path in full, from /".into()),
+            // Inside a user namespace that does not map root, its files show up as the overflow uid.
+            Self::Owner { owner: 65534, .. } => Some(
+                "if root owns it outside, the unit runs in a user namespace: remove ProtectSystem=, ProtectHome=, \
+                 PrivateTmp=, ReadOnlyPaths= and the like from its drop-ins"
+                    .into(),
+            ),
+            Self::Owner { at, .. } => {
+                Some(format!("`sudo chown root:root {0}`, or move the file below /etc and name it there", at.display()))
+            }
+            Self::Writable { at, .. } => Some(format!("`sudo chmod go-w {}`", at.display())),
+            Self::Io { source, at } if source.kind() == io::ErrorKind::NotFound => {
+                Some(format!("copy the public key there: `sudo install -m 644 cosign.pub {}`", at.display()))
+            }
+            Self::Io { source, at } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some(format!("a public key may be read by all: `sudo chmod a+rX {}`", at.display()))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl RootFile {
+    /// Reads the file if it and all that leads to it is in root's hands alone.
+    pub fn read(path: &Path) -> Result<Self, OwnershipError> {
+        let end = walk(path, &RealFiles)?;
+        let io = |source| OwnershipError::Io { at: end.clone(), source };
+        let mut bytes = Vec::new();
+        fs::File::open(&end).map_err(io)?.take(LARGEST + 1).read_to_end(&mut bytes).map_err(io)?;
+        if bytes.len() as u64 > LARGEST {
+            return Err(OwnershipError::TooLarge { at: end });
+        }
+        Ok(Self { path: path.to_owned(), bytes })
+    }
+
+    /// The path as configured.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What is in it.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// A file for tests, which cannot make root's.
+    #[cfg(test)]
+    pub(crate) fn for_test(path: &str, bytes: &[u8]) -> Self {
+        Self { path: path.into(), bytes: bytes.to_owned() }
+    }
+}
+
+impl fmt::Debug for RootFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RootFile({})", self.path.display())
+    }
+}
+
+/// What the walk asks about one name, without following it.
+#[derive(Debug, Clone)]
+enum Kind {
+    Directory,
+    File,
+    Link(PathBuf),
+    Other,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    kind: Kind,
+    owner: u32,
+    mode: u32,
+}
+
+/// The file system as the walk sees it, so that its rules can be tested without being root.
+trait Files {
+    fn entry(&self, path: &Path) -> io::Result<Entry>;
+}
+
+struct RealFiles;
+
+impl Files for RealFiles {
+    fn entry(&self, path: &Path) -> io::Result<Entry> {
+        let found = fs::symlink_metadata(path)?;
+        let kind = if found.is_symlink() {
+            Kind::Link(fs::read_link(path)?)
+        } else if found.is_dir() {
+            Kind::Directory
+        } else if found.is_file() {
+            Kind::File
+        } else {
+            Kind::Other
+        };
+        Ok(Entry { kind, owner: found.uid(), mode: found.mode() & 0o7777 })
+    }
+}
+
+/// Follows the path name by name as the kernel does, checking each, and returns where it ends, free of links.
+fn walk(path: &Path, files: &dyn Files) -> Result<PathBuf, OwnershipError> {
+    if !path.is_absolute() {
+        return Err(OwnershipError::Relative { path: path.to_owned() });
+    }
+    let mut at = PathBuf::from("/");
+    check(&at, files)?;
+    let mut names: VecDeque<PathBuf> = names(path).collect();
+    let mut links = 0;
+    let mut ends_at_file = false;
+    while let Some(name) = names.pop_front() {
+        if name == Path::new("..") {
+            at.pop();
+            continue;
+        }
+        let here = at.join(&name);
+        match check(&here, files)? {
+            Kind::Directory => at = here,
+            Kind::File if names.is_empty() => {
+                at = here;
+                ends_at_file = true;
+            }
+            Kind::File | Kind::Other => return Err(OwnershipError::NotAFile { at: here }),
+            Kind::Link(target) => {
+                links += 1;
+                if links > MOST_LINKS {
+                    return Err(OwnershipError::Links { path: path.to_owned() });
+                }
+                if target.is_absolute() {
+                    at = PathBuf::from("/");
+                }
+                for part in self::names(&target).collect::<Vec<_>>().into_iter().rev() {
+                    names.push_front(part);
+                }
+            }
+        }
+    }
+    if ends_at_file { Ok(at) } else { Err(OwnershipError::NotAFile { at }) }
+}
+
+fn names(path: &Path) -> impl Iterator<Item = PathBuf> {
+    path.components().filter_map(|part| match part {
+        Component::Normal(name) => Some(PathBuf::from(name)),
+        Component::ParentDir => Some(PathBuf::from("..")),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    })
+}
+
+fn check(at: &Path, files: &dyn Files) -> Result<Kind, OwnershipError> {
+    let entry = files.entry(at).map_err(|source| OwnershipError::Io { at: at.to_owned(), source })?;
+    if entry.owner != 0 {
+        return Err(OwnershipError::Owner { at: at.to_owned(), owner: entry.owner });
+    }
+    // A link's own mode is always 0777 and means nothing. The sticky bit is no excuse for a directory: it does not keep
+    // others from making the file before root does.
+    if !matches!(entry.kind, Kind::Link(_)) && entry.mode & 0o022 != 0 {
+        return Err(OwnershipError::Writable { at: at.to_owned(), mode: entry.mode });
+    }
+    Ok(entry.kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// A file system of a few names; those not listed are root's directories with mode 0755.
+    struct Fake(BTreeMap<&'static str, Entry>);
+
+    impl Files for Fake {
+        fn entry(&self, path: &Path) -> io::Result<Entry> {
+            let listed = self.0.get(path.to_str().unwrap()).cloned();
+            if path.ends_with("missing") {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            Ok(listed.unwrap_or(Entry { kind: Kind::Directory, owner: 0, mode: 0o755 }))
+        }
+    }
+
+    fn file(owner: u32, mode: u32) -> Entry {
+        Entry { kind: Kind::File, owner, mode }
+    }
+
+    fn link(owner: u32, target: &str) -> Entry {
+        Entry { kind: Kind::Link(target.into()), owner, mode: 0o777 }
+    }
+
+    fn walked<const N: usize>(path: &str, entries: [(&'static str, Entry); N]) -> Result<PathBuf, &'static str> {
+        walk(Path::new(path), &Fake(entries.into())).map_err(|error| match error {
+            OwnershipError::Relative { .. } => "relative",
+            OwnershipError::Owner { .. } => "owner",
+            OwnershipError::Writable { .. } => "writable",
+            OwnershipError::NotAFile { .. } => "not a file",
+            OwnershipError::Links { .. } => "links",
+            OwnershipError::TooLarge { .. } => "too large",
+            OwnershipError::Io { .. } => "io",
+        })
+    }
+
+    #[test]
+    fn roots_own_files_are_accepted() {
+        let key = "/etc/keys/a.pub";
+        assert_eq!(walked(key, [(key, file(0, 0o644))]), Ok(key.into()));
+        assert_eq!(walked("/etc/./keys/../keys/a.pub", [(key, file(0, 0o644))]), Ok(key.into()));
+    }
+
+    #[test]
+    fn roots_links_are_followed() {
+        let key = "/etc/keys/a.pub";
+        let at = "/etc/keys/current";
+        assert_eq!(walked(at, [(key, file(0, 0o644)), (at, link(0, "a.pub"))]), Ok(key.into()));
+        assert_eq!(walked(at, [(key, file(0, 0o644)), (at, link(0, "../keys/a.pub"))]), Ok(key.into()));
+        assert_eq!(walked("/key", [(key, file(0, 0o644)), ("/key", link(0, key))]), Ok(key.into()));
+    }
+
+    #[test]
+    fn whatever_another_may_change_is_refused() {
+        let key = "/etc/keys/a.pub";
+        let good = || (key, file(0, 0o644));
+        let directory = |owner, mode| Entry { kind: Kind::Directory, owner, mode };
+        assert_eq!(walked(key, [(key, file(1000, 0o644))]), Err("owner"));
+        assert_eq!(walked(key, [(key, file(0, 0o664))]), Err("writable"));
+        assert_eq!(walked(key, [(key, file(0, 0o646))]), Err("writable"));
+        assert_eq!(walked(key, [good(), ("/etc/keys", directory(1000, 0o755))]), Err("owner"));
+        assert_eq!(walked(key, [good(), ("/etc", directory(0, 0o775))]), Err("writable"));
+        assert_eq!(walked(key, [good(), ("/", directory(1000, 0o755))]), Err("owner"));
+        assert_eq!(walked("/tmp/a.pub", [("/tmp", directory(0, 0o1777))]), Err("writable"));
+        assert_eq!(walked("/home/u/a.pub", [good(), ("/home/u/a.pub", link(1000, key))]), Err("owner"));
+        let through = [good(), ("/home/u", directory(1000, 0o755)), ("/home/u/a.pub", link(0, key))];
+        assert_eq!(walked("/home/u/a.pub", through), Err("owner"));
+        let out = [("/etc/a.pub", link(0, "/home/u/a.pub")), ("/home/u", directory(1000, 0o755))];
+        assert_eq!(walked("/etc/a.pub", out), Err("owner"));
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused() {
+        let other = Entry { kind: Kind::Other, owner: 0, mode: 0o600 };
+        assert_eq!(walked("etc/a.pub", []), Err("relative"));
+        assert_eq!(walked("/", []), Err("not a file"));
+        assert_eq!(walked("/etc/keys", []), Err("not a file"));
+        assert_eq!(walked("/etc/missing", []), Err("io"));
+        assert_eq!(walked("/etc/fifo", [("/etc/fifo", other)]), Err("not a file"));
+        assert_eq!(walked("/etc/a/b", [("/etc/a", file(0, 0o644))]), Err("not a file"));
+        assert_eq!(walked("/etc/a", [("/etc/a", link(0, "b")), ("/etc/b", link(0, "a"))]), Err("links"));
+    }
+
+    #[test]
+    fn a_key_in_a_temporary_directory_is_refused_for_real() {
+        let temp = tempfile::tempdir().unwrap();
+        let key = temp.path().join("a.pub");
+        fs::write(&key, "key").unwrap();
+        assert_eq!(RootFile::read(&key).unwrap_err().kind(), "not-root-owned");
+    }
+}

@@ -1,0 +1,6 @@
+//! The companion: what `tagship-host` does on the host, module by module.
+//!
+//! A library only so that its parsers can be fuzzed and its documentation read; the program beside it is the sole user.
+
+pub mod config;
+pub mod state_dir;
