@@ -8,5 +8,6 @@ pub mod explain;
 pub mod reference;
 pub mod registry;
 pub mod secret;
+pub mod signature;
 pub mod text;
 pub mod tls;

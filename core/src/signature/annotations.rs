@@ -46,7 +46,11 @@ pub enum AnnotationError {
 impl Annotations {
     /// Takes annotations by name. Those with a fixed meaning must have their form; any other text is kept as it is.
     pub fn new(entries: BTreeMap<String, String>) -> Result<Self, AnnotationError> {
-        fn read<T>(text: Option<&String>, read: impl Fn(&str) -> Option<T>, error: AnnotationError) -> Result<Option<T>, AnnotationError> {
+        fn read<T>(
+            text: Option<&String>,
+            read: impl Fn(&str) -> Option<T>,
+            error: AnnotationError,
+        ) -> Result<Option<T>, AnnotationError> {
             text.map(|text| read(text).ok_or(error)).transpose()
         }
         let utc = |text: &str| text.ends_with('Z').then(|| text.parse().ok()).flatten();

@@ -8,7 +8,7 @@ const MAX_LEN: usize = 2 + 2 * (2 + 33);
 
 /// Whether `bytes` are exactly `SEQUENCE { INTEGER r, INTEGER s }` in the one form that DER allows, with positive
 /// numbers that fit 256 bits. Anything else would let the same signature be written in many ways.
-pub fn is_canonical_ecdsa(bytes: &[u8]) -> bool {
+pub(super) fn is_canonical_ecdsa(bytes: &[u8]) -> bool {
     if bytes.len() > MAX_LEN {
         return false;
     }

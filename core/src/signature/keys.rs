@@ -5,12 +5,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use sigstore::crypto::{CosignVerificationKey, Signature};
 
 use super::der;
 use super::pem::{self, PemError};
 use crate::explain::Explain;
+use crate::reference::Digest;
 
 /// The DER of every uncompressed P-256 SubjectPublicKeyInfo up to the point's coordinates (RFC 5480 clause 2): two
 /// object identifiers, then a bit string that starts with 0x04.
@@ -24,26 +24,21 @@ const P256_LEN: usize = P256_PREFIX.len() + 64;
 
 /// The point of the public log's key (rekor.sigstore.dev, in service since 2021-01), from Sigstore's trust root.
 const PUBLIC_LOG_POINT: [u8; 64] = [
-    0xd8, 0x6d, 0x98, 0xfb, 0x6b, 0x5a, 0x6d, 0xd4, 0xd5, 0xe4, 0x17, 0x06, 0x88, 0x12, 0x31, 0xd1,
-    0xaf, 0x5f, 0x00, 0x5c, 0x2b, 0x90, 0x16, 0xe6, 0x2d, 0x21, 0xad, 0x92, 0xce, 0x0b, 0xde, 0xa5,
-    0xfa, 0xc9, 0x86, 0x34, 0xce, 0xe7, 0xc1, 0x9e, 0x10, 0xbc, 0x52, 0xbf, 0xe2, 0xcb, 0x9e, 0x46,
-    0x85, 0x63, 0xff, 0xf4, 0x0f, 0xdb, 0x63, 0x62, 0xe1, 0x0b, 0x7d, 0x0c, 0xf7, 0xe4, 0x58, 0xb7,
+    0xd8, 0x6d, 0x98, 0xfb, 0x6b, 0x5a, 0x6d, 0xd4, 0xd5, 0xe4, 0x17, 0x06, 0x88, 0x12, 0x31, 0xd1, 0xaf, 0x5f, 0x00,
+    0x5c, 0x2b, 0x90, 0x16, 0xe6, 0x2d, 0x21, 0xad, 0x92, 0xce, 0x0b, 0xde, 0xa5, 0xfa, 0xc9, 0x86, 0x34, 0xce, 0xe7,
+    0xc1, 0x9e, 0x10, 0xbc, 0x52, 0xbf, 0xe2, 0xcb, 0x9e, 0x46, 0x85, 0x63, 0xff, 0xf4, 0x0f, 0xdb, 0x63, 0x62, 0xe1,
+    0x0b, 0x7d, 0x0c, 0xf7, 0xe4, 0x58, 0xb7,
 ];
 
-/// SHA-256 of a public key's SubjectPublicKeyInfo: what names a key in answers, logs and the log's own id.
+/// SHA-256 of a public key's SubjectPublicKeyInfo: what names a key in answers, logs and the log's own id. Its text is
+/// 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Fingerprint([u8; 32]);
-
-impl Fingerprint {
-    fn of(spki: &[u8]) -> Self {
-        Self(Sha256::digest(spki).into())
-    }
-}
+pub struct Fingerprint(Digest);
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&self.0.hex())
     }
 }
 
@@ -62,15 +57,7 @@ impl FromStr for Fingerprint {
     type Err = FingerprintError;
 
     fn from_str(text: &str) -> Result<Self, FingerprintError> {
-        let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return Err(FingerprintError) };
-        let mut bytes = [0; 32];
-        if pairs.len() != bytes.len() {
-            return Err(FingerprintError);
-        }
-        for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-            *byte = nibble(*high).ok_or(FingerprintError)? << 4 | nibble(*low).ok_or(FingerprintError)?;
-        }
-        Ok(Self(bytes))
+        format!("sha256:{text}").parse().map(Self).map_err(|_| FingerprintError)
     }
 }
 
@@ -160,13 +147,13 @@ impl PublicKey {
         if spki.len() != P256_LEN || !spki.starts_with(&P256_PREFIX) {
             return Err(KeyError::Algorithm { name });
         }
-        Ok(Self { name, fingerprint: Fingerprint::of(spki), spki: spki.to_vec() })
+        Ok(Self { name, fingerprint: Fingerprint(Digest::of(spki)), spki: spki.to_vec() })
     }
 
     /// The key of the public log, rekor.sigstore.dev.
     pub fn public_log() -> Self {
         let spki = [&P256_PREFIX[..], &PUBLIC_LOG_POINT].concat();
-        Self { name: "rekor.sigstore.dev".to_owned(), fingerprint: Fingerprint::of(&spki), spki }
+        Self { name: "rekor.sigstore.dev".to_owned(), fingerprint: Fingerprint(Digest::of(&spki)), spki }
     }
 
     /// What messages call it.
@@ -208,14 +195,6 @@ impl Eq for PublicKey {}
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PublicKey").field("name", &self.name).field("fingerprint", &self.fingerprint).finish()
-    }
-}
-
-fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
     }
 }
 
@@ -271,10 +250,15 @@ OSWS1X9vPavpiQOoTTGC0xX57OojUadxF1cdQmrsiReWg2Wn4FneJfa8xw==
         compressed[26] = 0x02;
         let mut p384 = p256.clone();
         p384[22] = 0x22;
-        let ed25519 = [&[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00][..], &[9; 32]].concat();
+        let ed25519 =
+            [&[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00][..], &[9; 32]].concat();
         for (defect, text, error) in [
             ("empty", String::new(), "cannot read public key k"),
-            ("private key", pem::encode("ENCRYPTED SIGSTORE PRIVATE KEY", b"{}"), "k holds a private key, not a public key"),
+            (
+                "private key",
+                pem::encode("ENCRYPTED SIGSTORE PRIVATE KEY", b"{}"),
+                "k holds a private key, not a public key",
+            ),
             ("certificate", pem::encode("CERTIFICATE", &p256), "k holds a \"CERTIFICATE\", not a public key"),
             ("other curve", spki(&p384), "k is not an ECDSA key on the curve P-256"),
             ("compressed point", spki(&compressed), "k is not an ECDSA key on the curve P-256"),

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use sigstore::rekor::models::InclusionProof;
 use sigstore::rekor::models::checkpoint::SignedCheckpoint;
 
 use super::json::{self, JsonError};
 use super::keys::{Fingerprint, PublicKey};
 use super::pem;
+use crate::reference::Digest;
 
 /// Longest answer of a log that is read, in bytes: an entry with its proof has 4 KiB.
 pub const MAX_ANSWER_LEN: usize = 256 * 1024;
@@ -152,7 +152,9 @@ impl Answer {
     pub fn parse(bytes: &[u8]) -> Result<Self, LogError> {
         let entries: BTreeMap<String, WireEntry> = json::parse(bytes, MAX_ANSWER_LEN).map_err(LogError::Json)?;
         let mut entries = entries.into_values();
-        let (Some(entry), None) = (entries.next(), entries.next()) else { return Err(LogError::Field("number of entries")) };
+        let (Some(entry), None) = (entries.next(), entries.next()) else {
+            return Err(LogError::Field("number of entries"));
+        };
         let timestamp = STANDARD
             .decode(entry.verification.signed_entry_timestamp)
             .map_err(|_| LogError::Field("signedEntryTimestamp"))?;
@@ -207,11 +209,12 @@ struct WireProof {
 
 impl WireProof {
     fn verify(&self, leaf: &[u8], log: &PublicKey) -> Result<(), LogError> {
-        let hash = |hex: &String| hex.parse::<Fingerprint>().map(Fingerprint::into_bytes);
+        let hash = |hex: &String| format!("sha256:{hex}").parse::<Digest>().map(|digest| *digest.as_bytes());
         if self.hashes.len() > MAX_HASHES {
             return Err(LogError::Field("inclusion proof"));
         }
-        let hashes: Vec<_> = self.hashes.iter().map(hash).collect::<Result<_, _>>().map_err(|_| LogError::Field("inclusion proof"))?;
+        let hashes: Vec<_> =
+            self.hashes.iter().map(hash).collect::<Result<_, _>>().map_err(|_| LogError::Field("inclusion proof"))?;
         let root = hash(&self.root_hash).map_err(|_| LogError::Field("root hash"))?;
         let mut outcome = Err(LogError::Field("checkpoint"));
         for checkpoint in checkpoints(&self.checkpoint) {
@@ -287,7 +290,7 @@ impl Body {
             api_version: "0.0.1".to_owned(),
             kind: "hashedrekord".to_owned(),
             spec: Spec {
-                data: Data { hash: Hash { algorithm: "sha256".to_owned(), value: hex(subject.payload) } },
+                data: Data { hash: Hash { algorithm: "sha256".to_owned(), value: Digest::of(subject.payload).hex() } },
                 signature: SignatureOf {
                     content: STANDARD.encode(subject.signature),
                     public_key: Content { content: STANDARD.encode(subject.key.to_pem()) },
@@ -301,7 +304,7 @@ impl Body {
             return Err(LogError::Kind);
         }
         let hash = &self.spec.data.hash;
-        if hash.algorithm != "sha256" || hash.value != hex(subject.payload) {
+        if hash.algorithm != "sha256" || hash.value != Digest::of(subject.payload).hex() {
             return Err(LogError::Other("payload"));
         }
         let signature = STANDARD.decode(&self.spec.signature.content).map_err(|_| LogError::Field("signature"))?;
@@ -326,8 +329,4 @@ impl Body {
             Err(_) => Err(field),
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    Fingerprint::of(bytes).to_string()
 }

@@ -172,7 +172,10 @@ mod tests {
         );
         assert_eq!(
             encoded(&[("b", "<a>&\u{2028}\u{2029}\"\\/\n\t\u{1}\u{7f}é"), ("<", "")]),
-            PLAIN.replace("null", "{\"\\u003c\":\"\",\"b\":\"\\u003ca\\u003e\\u0026\\u2028\\u2029\\\"\\\\/\\n\\t\\u0001\u{7f}é\"}"),
+            PLAIN.replace(
+                "null",
+                "{\"\\u003c\":\"\",\"b\":\"\\u003ca\\u003e\\u0026\\u2028\\u2029\\\"\\\\/\\n\\t\\u0001\u{7f}é\"}"
+            ),
             "escaped as Go escapes"
         );
     }
@@ -185,7 +188,10 @@ mod tests {
 
     #[test]
     fn reads_what_others_write() {
-        let spaced = PLAIN.replace(':', " : ").replace("sha256 : ", "sha256:").replace("null", r#"{"creator":"x","timestamp":1700000000}"#);
+        let spaced = PLAIN
+            .replace(':', " : ")
+            .replace("sha256 : ", "sha256:")
+            .replace("null", r#"{"creator":"x","timestamp":1700000000}"#);
         let payload = decode(spaced.as_bytes()).unwrap();
         assert_eq!((payload.docker_reference.as_str(), payload.digest), ("registry.test/app", image().1));
         assert_eq!(payload.annotations.iter().collect::<Vec<_>>(), [("creator", "x")]);
@@ -203,7 +209,11 @@ mod tests {
             ("no critical", r#""critical""#, r#""Critical""#),
             ("no identity", r#""identity":{"docker-reference":"registry.test/app"},"#, ""),
             ("type twice", r#""type":"#, r#""type":"x","type":"#),
-            ("digest twice", r#""docker-manifest-digest":"#, r#""docker-manifest-digest":"sha256:00","docker-manifest-digest":"#),
+            (
+                "digest twice",
+                r#""docker-manifest-digest":"#,
+                r#""docker-manifest-digest":"sha256:00","docker-manifest-digest":"#,
+            ),
             ("critical twice", r#"{"critical""#, r#"{"critical":{},"critical""#),
             ("optional twice", r#""optional":null"#, r#""optional":null,"optional":{}"#),
             ("annotation twice", "null", r#"{"tag":"v1","tag":"v2"}"#),

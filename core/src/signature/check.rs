@@ -1,0 +1,42 @@
+//! The one way in which both programs verify an image: fetch its signatures, then judge them.
+
+use super::error::VerifyError;
+use super::fetch::{self, FetchError};
+use super::policy::{Expectation, Policy};
+use super::verified::Verified;
+use super::verify;
+use crate::explain::Explain;
+use crate::registry::Client;
+
+/// Why an image is not verified: its signatures could not be had, or none of them counts.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// They could not be had.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// None counts.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+}
+
+impl Explain for CheckError {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Fetch(error) => error.kind(),
+            Self::Verify(error) => error.kind(),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Fetch(error) => error.hint(),
+            Self::Verify(error) => error.hint(),
+        }
+    }
+}
+
+/// Fetches and verifies the signatures of the expected image.
+pub async fn check(client: &Client, expected: &Expectation, policy: &Policy) -> Result<Verified, CheckError> {
+    let layers = fetch::layers(client, &expected.repository, &expected.digest).await?;
+    Ok(verify::verify(expected, &layers, policy)?)
+}

@@ -1,0 +1,30 @@
+//! Signatures of images: what is signed, what a log says of it, how it is fetched, and what makes it count.
+//!
+//! Bytes go in at [`fetch`] and come out of [`verify::verify`] as a [`Verified`], which nothing else can make. Private
+//! keys, and writing to a log or a registry, do not live here.
+
+pub mod annotations;
+pub mod bundle;
+mod check;
+mod der;
+mod error;
+pub mod fetch;
+pub mod json;
+mod keys;
+mod layer;
+pub mod log;
+pub mod payload;
+pub mod pem;
+mod policy;
+mod verified;
+pub mod verify;
+
+pub use annotations::Annotations;
+pub use check::{CheckError, check};
+pub use error::{Fault, VerifyError};
+pub use fetch::FetchError;
+pub use keys::{Fingerprint, FingerprintError, KeyError, PublicKey};
+pub use layer::{Content, KEY_ANNOTATION, Layer, SIGNATURE_ANNOTATION};
+pub use log::Logged;
+pub use policy::{AnnotationRule, Expectation, Policy, Rekor};
+pub use verified::{Evidence, TagClaim, Verified};
