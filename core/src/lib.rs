@@ -5,9 +5,11 @@
 pub mod credentials;
 pub mod engine;
 pub mod explain;
+pub mod handoff;
 pub mod reference;
 pub mod registry;
 pub mod secret;
 pub mod signature;
+pub mod sys;
 pub mod text;
 pub mod tls;

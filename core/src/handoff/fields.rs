@@ -238,7 +238,8 @@ pub fn utc(text: &str) -> Result<Timestamp, FieldError> {
 
 /// Whether a character stays on its line and leaves the text's direction alone.
 fn is_plain(c: char) -> bool {
-    !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    !c.is_control()
+        && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 macro_rules! as_json_string {

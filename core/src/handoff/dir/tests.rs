@@ -1,0 +1,1 @@
+//! Every type of file, and everybody at once.
