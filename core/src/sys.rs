@@ -1,0 +1,212 @@
+//! The only unsafe code: what the system offers that safe Rust cannot say. Memory that is wiped when freed, secrets taken
+//! out of the process's environment, memory kept out of dumps and swap, and the question whether a file has a writer.
+//!
+//! Policy (which variables, when to harden) does not live here.
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::ffi::{CStr, c_char};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use zeroize::{Zeroize, Zeroizing};
+
+/// A global allocator that overwrites memory with zeros before it is freed, so that copies of a secret which libraries
+/// made and dropped are gone, too.
+pub struct WipingAllocator;
+
+// SAFETY: every block comes from `System` with the caller's layout and goes back to it with the same layout; only
+// bytes inside a block that is about to be freed are written, and `System` upholds the rest of the contract.
+unsafe impl GlobalAlloc for WipingAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promises are exactly those that `System.alloc` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller gives up a block of `layout.size()` bytes that nobody else uses any more; it came from
+        // `System` with this layout. The wipe is volatile: the compiler cannot drop it as a dead store.
+        unsafe {
+            std::slice::from_raw_parts_mut(block.cast::<std::mem::MaybeUninit<u8>>(), layout.size()).zeroize();
+            System.dealloc(block, layout);
+        }
+    }
+
+    // `realloc` is left to the trait's own: a new block, a copy, then `dealloc` above. `System.realloc` could move the
+    // contents and free the old place unwiped.
+}
+
+/// Why the process could not be prepared for secrets.
+#[derive(Debug, thiserror::Error)]
+pub enum SysError {
+    /// Called too late.
+    #[error("the environment can be emptied only before threads start")]
+    Threads,
+    /// The system refused.
+    #[error("cannot {operation}")]
+    Refused {
+        /// What was being done.
+        operation: &'static str,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+/// Takes variables out of the environment: their values are returned, and wiped where they lay, which is also what
+/// `/proc/PID/environ` shows. `std::env::remove_var` alone leaves them there. Order and repetition of names do not
+/// matter; absent ones are left out.
+///
+/// Refused once a second thread exists, which might be reading the environment.
+pub fn take_from_environment(names: &[&str]) -> Result<Vec<(String, Zeroizing<Vec<u8>>)>, SysError> {
+    if threads()? != 1 {
+        return Err(SysError::Threads);
+    }
+    let mut taken: Vec<(String, Zeroizing<Vec<u8>>)> = Vec::new();
+    // SAFETY: this is the only thread, so nobody reads or changes the environment meanwhile. `environ` is null or an
+    // array of pointers that ends with a null one, each to a string that ends with a zero byte. The strings are in
+    // writable memory: the kernel puts them on the stack, and setenv on the heap.
+    unsafe {
+        let mut place = environ;
+        while !place.is_null() && !(*place).is_null() {
+            let entry = *place;
+            place = place.add(1);
+            let text = CStr::from_ptr(entry).to_bytes();
+            let Some(name) = names.iter().find(|name| is_entry_of(text, name)) else { continue };
+            let value = text.get(name.len() + 1..).unwrap_or_default();
+            // The first of two equal names is the one that getenv would have found; both are wiped.
+            if !taken.iter().any(|(known, _)| known == name) {
+                taken.push(((*name).to_owned(), Zeroizing::new(value.to_vec())));
+            }
+            let (start, len) = (entry.add(name.len() + 1).cast::<u8>(), value.len());
+            std::slice::from_raw_parts_mut(start, len).zeroize();
+        }
+        for (name, _) in &taken {
+            std::env::remove_var(name);
+        }
+    }
+    Ok(taken)
+}
+
+/// Keeps this process's memory to itself: no core dump, and no other process of the same user may read it.
+pub fn harden() -> Result<(), SysError> {
+    let refused = |operation| move |source: rustix::io::Errno| SysError::Refused { operation, source: source.into() };
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).map_err(refused("forbid core dumps"))?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(refused("keep other processes out of memory"))
+}
+
+/// Asks the system to keep these bytes out of swap until the process ends. Where its limit on locked memory is used up
+/// nothing happens: the bytes are wiped soon anyway.
+pub fn keep_out_of_swap(bytes: &[u8]) {
+    // SAFETY: mlock changes no memory; the range is that of a live slice.
+    unsafe { libc::mlock(bytes.as_ptr().cast(), bytes.len()) };
+}
+
+/// Whether nobody has this file open for writing, in this process or another. `file` must be open for reading only, and
+/// be owned by this process's user (else: permission denied).
+///
+/// Measured by a read lease (fcntl_locking(2)), which the kernel grants only where there is no writer; it is given back
+/// at once.
+pub fn no_writer(file: &File) -> io::Result<bool> {
+    let fd = file.as_raw_fd();
+    // Whoever opens the file for writing while the lease lasts makes the kernel signal us: by default with SIGIO, which
+    // ends a process, so SIGURG is chosen, which is ignored by default.
+    // SAFETY: fcntl with integer arguments on a descriptor that `file` keeps open.
+    if unsafe { libc::fcntl(fd, F_SETSIG, libc::SIGURG) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: as above.
+    if unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_RDLCK) } == -1 {
+        let error = io::Error::last_os_error();
+        return if error.kind() == io::ErrorKind::WouldBlock { Ok(false) } else { Err(error) };
+    }
+    // SAFETY: as above.
+    if unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_UNLCK) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(true)
+}
+
+/// `F_SETSIG` of asm-generic/fcntl.h, which the libc crate lacks.
+const F_SETSIG: libc::c_int = 10;
+
+unsafe extern "C" {
+    /// The environment as the C library keeps it (environ(7)).
+    static mut environ: *mut *mut c_char;
+}
+
+fn is_entry_of(entry: &[u8], name: &str) -> bool {
+    entry.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'='))
+}
+
+fn threads() -> Result<usize, SysError> {
+    let refused = |source| SysError::Refused { operation: "count this process's threads", source };
+    // The environment is emptied before anything else runs, so this is no read of an adapter's file.
+    #[allow(clippy::disallowed_methods)]
+    std::fs::read_dir("/proc/self/task").map(Iterator::count).map_err(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_writer_is_seen_until_it_closes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("trigger");
+        let mut writer = File::create(&path).unwrap();
+        let reader = File::open(&path).unwrap();
+        assert!(!no_writer(&reader).unwrap());
+        writer.write_all(b"v1").unwrap();
+        assert!(!no_writer(&reader).unwrap());
+        drop(writer);
+        assert!(no_writer(&reader).unwrap());
+        // The lease was given back: a writer gets in without waiting.
+        let writer = File::options().append(true).open(&path).unwrap();
+        assert!(!no_writer(&reader).unwrap());
+        drop(writer);
+        assert!(no_writer(&reader).unwrap());
+    }
+
+    #[test]
+    fn a_descriptor_for_writing_is_an_error() {
+        let file = tempfile::tempfile().unwrap();
+        assert!(!no_writer(&file).unwrap_or(false));
+    }
+
+    #[test]
+    fn freed_memory_is_wiped() {
+        let layout = Layout::array::<u8>(64).unwrap();
+        // SAFETY: a block of our own; it is read again only through a second block below.
+        unsafe {
+            let block = WipingAllocator.alloc(layout);
+            block.write_bytes(0xa5, 64);
+            let larger = WipingAllocator.realloc(block, layout, 4096);
+            assert_eq!(std::slice::from_raw_parts(larger, 64), [0xa5; 64]);
+            WipingAllocator.dealloc(larger, Layout::array::<u8>(4096).unwrap());
+        }
+    }
+
+    #[test]
+    fn names_match_whole() {
+        assert!(is_entry_of(b"INPUT_KEY-PASSWORD=x", "INPUT_KEY-PASSWORD"));
+        assert!(is_entry_of(b"A=", "A"));
+        assert!(!is_entry_of(b"INPUT_KEY-PASSWORD=x", "INPUT_KEY"));
+        assert!(!is_entry_of(b"A", "A"));
+    }
+
+    #[test]
+    fn the_environment_is_left_alone_once_there_are_threads() {
+        // The test runner has at least one beside this.
+        assert!(matches!(take_from_environment(&["PATH"]), Err(SysError::Threads)));
+        assert!(std::env::var_os("PATH").is_some());
+    }
+}
