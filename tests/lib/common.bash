@@ -1,0 +1,47 @@
+# What the scripts under tests/ share. To be sourced, not run.
+# shellcheck shell=bash
+
+TAGSHIP_TESTHOST_DIR=${TAGSHIP_TESTHOST_DIR:-/var/cache/tagship-testhost}
+export TAGSHIP_TESTHOST_DIR
+
+# One line to the person who waits: what happens to their machine, or why it stops.
+say() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; }
+
+die() {
+  say "$*"
+  exit 1
+}
+
+needs_root() {
+  ((EUID == 0)) || die "needs root: it makes namespaces, mounts and cgroups, and installs packages"
+}
+
+# apt_install PACKAGE:COMMAND…  installs the packages whose command is missing, and says which.
+apt_install() {
+  local pair missing=()
+  for pair; do
+    command -v "${pair#*:}" >/dev/null || missing+=("${pair%%:*}")
+  done
+  ((${#missing[@]})) || return 0
+  say "installs with apt: ${missing[*]}"
+  local log
+  log=$(mktemp)
+  # Another apt may be at work, as it is on a machine that has just started.
+  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
+    -o DPkg::Lock::Timeout=300 "${missing[@]}"; } >"$log" 2>&1 || {
+    tail -n 15 "$log" >&2
+    rm -f "$log"
+    die "apt could not install ${missing[*]}"
+  }
+  rm -f "$log"
+}
+
+# retry COUNT COMMAND…  for what becomes true by itself within moments and has no event to wait for.
+retry() {
+  local left=$1
+  shift
+  until "$@"; do
+    ((left-- > 0)) || return 1
+    sleep 0.1
+  done
+}
