@@ -3,4 +3,6 @@
 //! A library only so that its parsers can be fuzzed and its documentation read; the program beside it is the sole user.
 
 pub mod config;
+pub mod deploy;
 pub mod state_dir;
+pub mod trust;

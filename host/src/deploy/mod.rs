@@ -1,0 +1,21 @@
+//! One deploy: what is verified is pulled, named, restarted and proven, or what was there before is put back.
+//!
+//! [`deploy()`], [`put_back`] and [`recover`] are the ways in. Decisions are made in `plan` and `state`, which are pure;
+//! `run` performs them through the traits of `ports`. Who may ask for what was decided before: a [`Candidate`] holds
+//! the proof.
+
+mod outcome;
+mod plan;
+mod ports;
+mod record;
+mod run;
+mod state;
+mod values;
+
+pub use outcome::{Ended, Failure, Left, ServiceEnd, Verdict};
+pub use ports::{
+    ContainerFacts, Containers, HealthState, Leave, News, Part, Proof, Pulled, Report, Store, UnitFacts, Units, Wanted,
+};
+pub use record::{InFlight, Journal, Phase, Recorded, RecordedGoal, Restorable, Role, Was};
+pub use run::{Candidate, Ground, deploy, put_back, recover};
+pub use values::{ContainerId, IdError, ImageId, LocalName};

@@ -1,0 +1,257 @@
+//! From what was found to what may be done: a refusal by name, or the record that a deploy starts from.
+//!
+//! Pure: facts in, decision out. Gathering them is `run`'s work.
+
+use std::collections::BTreeSet;
+
+use super::{
+    outcome::Failure,
+    ports::{ContainerFacts, HealthState, UnitFacts},
+    record::{InFlight, Phase, Recorded, RecordedGoal, Role, Was},
+    state::{Shape, Slot},
+    values::{ImageId, LocalName},
+};
+use crate::config::{ServiceName, Settings};
+
+/// What was found out about one service or one-shot unit.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    pub(crate) name: ServiceName,
+    pub(crate) role: Role,
+    pub(crate) local: LocalName,
+    pub(crate) unit: UnitFacts,
+    pub(crate) container: Option<ContainerFacts>,
+    /// What the local name stands for now.
+    pub(crate) named: Option<ImageId>,
+}
+
+/// The names of everything that a deploy touches, one-shot units first, with the local name of each.
+pub(crate) fn names(settings: &Settings) -> Result<Vec<(ServiceName, Role, LocalName)>, Failure> {
+    let one_shots = settings.before.iter().map(|name| Ok((name.clone(), Role::OneShot, local_name(settings, name)?)));
+    let mut names: Vec<_> = one_shots.collect::<Result<_, Failure>>()?;
+    names.extend(service_names(settings)?);
+    Ok(names)
+}
+
+/// The same of the services alone.
+pub(crate) fn service_names(settings: &Settings) -> Result<Vec<(ServiceName, Role, LocalName)>, Failure> {
+    settings.all_services().map(|name| Ok((name.clone(), Role::Service, local_name(settings, name)?))).collect()
+}
+
+/// The name in the local store that a service's unit has to run.
+pub(crate) fn local_name(settings: &Settings, service: &ServiceName) -> Result<LocalName, Failure> {
+    let (repository, tag) = match (&settings.local_image, &settings.moving_tag) {
+        (Some(repository), _) => (repository, service.as_str().parse().ok()),
+        (None, moving) => (&settings.image, moving.clone()),
+    };
+    let tag = tag.ok_or_else(|| {
+        Failure::new("local-name", format!("there is no local name for {service} to run"))
+            .at(service)
+            .hint("set `local-image`, or a `moving-tag`, in the app's configuration")
+    })?;
+    Ok(LocalName { repository: repository.clone(), tag })
+}
+
+/// Refuses what cannot work, and records the rest as it is before the first effect.
+pub(crate) fn record(settings: &Settings, goal: RecordedGoal, facts: &[Facts]) -> Result<InFlight, Failure> {
+    for facts in facts {
+        check_unit(facts)?;
+    }
+    check_coupling(settings)(facts)?;
+    let mut services: Vec<Recorded> = facts.iter().map(recorded).collect();
+    if settings.local_image.is_none() {
+        share(&mut services)?;
+    }
+    let index = |name: &ServiceName| facts.iter().position(|f| f.role == Role::Service && f.name == *name);
+    let groups = settings.services.iter().map(|group| group.iter().filter_map(index).collect()).collect();
+    Ok(InFlight { goal, services, groups, phase: Phase::Pulling })
+}
+
+/// What decisions need of a record.
+pub(crate) fn shape(entry: &InFlight, pull: bool) -> Shape {
+    Shape {
+        slots: entry.services.iter().map(|s| Slot { role: s.role, was: s.was }).collect(),
+        groups: entry.groups.clone(),
+        pull,
+    }
+}
+
+/// What deserves a word though it forbids nothing: settings of a unit that work against tagship.
+pub(crate) fn warnings(facts: &[Facts]) -> Vec<(ServiceName, String)> {
+    let mut warnings = Vec::new();
+    for facts in facts {
+        let words = &facts.unit.command;
+        let pull = words.windows(2).find_map(|pair| match pair {
+            [flag, value] if flag == "--pull" => Some(value.as_str()),
+            _ => None,
+        });
+        let pull = pull.or_else(|| words.iter().find_map(|word| word.strip_prefix("--pull=")));
+        if let Some(policy) = pull.filter(|policy| *policy != "never") {
+            warnings.push((
+                facts.name.clone(),
+                format!(
+                    "{} has Pull={policy}: Podman may fetch an image that was never verified; use Pull=never",
+                    facts.name
+                ),
+            ));
+        }
+        if words.iter().any(|word| word.contains("io.containers.autoupdate=registry")) {
+            warnings.push((
+                facts.name.clone(),
+                format!("{} has AutoUpdate=registry: podman auto-update would replace the verified image", facts.name),
+            ));
+        }
+        if was(facts) == Was::Failing {
+            warnings.push((facts.name.clone(), format!("{} is failing before the deploy", facts.name)));
+        }
+    }
+    warnings
+}
+
+/// Those that do not do now what they did when the record was made: wrong image, not running, or with a job under way.
+pub(crate) fn astray(entry: &InFlight, facts: &[Facts]) -> BTreeSet<usize> {
+    let stands = |recorded: &Recorded, now: &Facts| {
+        !now.unit.job
+            && now.unit.active == "active"
+            && now.container.as_ref().is_some_and(|c| c.running && Some(&c.image) == recorded.image.as_ref())
+    };
+    let by_name = |recorded: &Recorded| facts.iter().find(|now| now.name == recorded.name);
+    entry
+        .services
+        .iter()
+        .enumerate()
+        .filter(|(_, recorded)| !by_name(recorded).is_some_and(|now| stands(recorded, now)))
+        .map(|(index, _)| index)
+        .collect()
+}
+
+fn check_unit(facts: &Facts) -> Result<(), Failure> {
+    let Facts { name, unit, local, .. } = facts;
+    let refuse = |kind: &str, reason: String, hint: String| Err(Failure::new(kind, reason).at(name).hint(hint));
+    match unit.load.as_str() {
+        "loaded" => {}
+        "masked" => {
+            return refuse(
+                "service-masked",
+                format!("{} is masked", name.unit()),
+                format!("run `systemctl --user unmask {}`, or take it out of the app's configuration", name.unit()),
+            );
+        }
+        "not-found" => {
+            return refuse(
+                "service-unknown",
+                format!("systemd knows no {}", name.unit()),
+                format!(
+                    "put {name}.container into ~/.config/containers/systemd and run `systemctl --user daemon-reload`; \
+                     `/usr/lib/systemd/system-generators/podman-system-generator --user --dryrun` shows what is wrong \
+                     with a Quadlet"
+                ),
+            );
+        }
+        other => {
+            return refuse(
+                "service-invalid",
+                format!("systemd cannot load {}: {other}", name.unit()),
+                format!("`systemctl --user status {}` says why", name.unit()),
+            );
+        }
+    }
+    if unit.needs_reload {
+        return refuse(
+            "service-changed",
+            format!("{} was edited, and systemd has not read it since", name.unit()),
+            "run `systemctl --user daemon-reload`".into(),
+        );
+    }
+    let local = local.to_string();
+    if !unit.command.iter().any(|word| *word == local) {
+        return refuse(
+            "service-image",
+            format!("{} does not run {local}", name.unit()),
+            format!(
+                "write `Image={local}` and `Pull=never` into {name}.container, then `systemctl --user daemon-reload`"
+            ),
+        );
+    }
+    if facts.role == Role::Service && unit.active == "active" && facts.container.is_none() {
+        return refuse(
+            "service-container",
+            format!("{} is active, but no container of it is there", name.unit()),
+            "tagship deploys Quadlets: their containers carry the label PODMAN_SYSTEMD_UNIT".into(),
+        );
+    }
+    Ok(())
+}
+
+/// Units that restart each other must be one group: a restart would otherwise take along one whose turn has not come.
+fn check_coupling(settings: &Settings) -> impl Fn(&[Facts]) -> Result<(), Failure> + '_ {
+    let group_of = |name: &ServiceName| settings.services.iter().position(|group| group.contains(name));
+    move |facts| {
+        for one in facts.iter().filter(|one| one.role == Role::Service) {
+            for other in facts.iter().filter(|other| other.role == Role::Service && other.name != one.name) {
+                if one.unit.coupled.contains(&other.name.unit()) && group_of(&one.name) != group_of(&other.name) {
+                    return Err(Failure::new(
+                        "services-coupled",
+                        format!("a restart of {} restarts or stops {}, too", one.name, other.name),
+                    )
+                    .at(&one.name)
+                    .hint(format!("put both into one nested list: [{}, {}]", one.name, other.name)));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn recorded(facts: &Facts) -> Recorded {
+    let running = facts.container.as_ref().filter(|_| facts.role == Role::Service);
+    Recorded {
+        name: facts.name.clone(),
+        role: facts.role,
+        local: facts.local.clone(),
+        was: was(facts),
+        enablement: facts.unit.enablement.clone(),
+        own_healthcheck: facts.unit.command.iter().any(|word| word.starts_with("--health-cmd")),
+        container: running.map(|container| container.id.clone()),
+        image: running.map(|container| container.image.clone()).or_else(|| facts.named.clone()),
+    }
+}
+
+fn was(facts: &Facts) -> Was {
+    let container = facts.container.as_ref();
+    if facts.role == Role::OneShot {
+        return if facts.named.is_some() { Was::Stopped } else { Was::Absent };
+    }
+    let has_image = container.is_some() || facts.named.is_some();
+    match (facts.unit.active.as_str(), container) {
+        _ if !has_image => Was::Absent,
+        ("inactive" | "deactivating", _) => Was::Stopped,
+        ("active" | "activating" | "reloading", Some(container))
+            if container.running && container.health != HealthState::Unhealthy && facts.unit.sub != "auto-restart" =>
+        {
+            Was::Running
+        }
+        _ => Was::Failing,
+    }
+}
+
+/// With one name for all services there is one image to go back to: that of those that run.
+fn share(services: &mut [Recorded]) -> Result<(), Failure> {
+    let running: BTreeSet<&ImageId> =
+        services.iter().filter(|s| s.container.is_some()).filter_map(|s| s.image.as_ref()).collect();
+    if running.len() > 1 {
+        return Err(Failure::new(
+            "services-differ",
+            "the services share one local name, but run different images: there is no one image to go back to",
+        )
+        .hint("restart them all once, or give each a name of its own with `local-image`"));
+    }
+    let Some(one) = running.into_iter().next().cloned() else { return Ok(()) };
+    for service in services {
+        if service.image.is_none() && service.was == Was::Absent {
+            service.was = Was::Stopped;
+        }
+        service.image = Some(one.clone());
+    }
+    Ok(())
+}
