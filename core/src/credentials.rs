@@ -1,11 +1,25 @@
-//! Credentials for registries, as Podman and Docker keep them.
+//! Credentials for registries, found where Podman and Docker keep them (containers-auth.json(5), Docker's config.json).
+//!
+//! What is done with a credential is known by the registry client and the engine. Nothing here writes a file, asks a
+//! user, or falls back to something weaker when a file is broken.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use crate::explain::Explain;
-use crate::reference::Repository;
+use crate::reference::{Registry, Repository};
 use crate::secret::Secret;
+
+mod helper;
+
+/// The longest file that is read; a login takes some hundred bytes.
+const FILE_MAX: u64 = 1024 * 1024;
 
 /// How to present oneself to a registry.
 pub enum Credential {
@@ -18,17 +32,17 @@ pub enum Credential {
         /// The password or access token.
         secret: Secret,
     },
-    /// With an OAuth 2 refresh token, to be exchanged at the registry's token endpoint.
+    /// With an OAuth 2 refresh token, to be exchanged at the registry's token service.
     IdentityToken {
         /// The refresh token.
         token: Secret,
     },
 }
 
-/// Why credentials could not be had.
+/// Why credentials could not be had. None of the texts quotes what a file or a helper said: it may be the secret.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
-    /// The file exists, but cannot be read.
+    /// The file exists, or was named, but cannot be read.
     #[error("cannot read the credentials in {}", .path.display())]
     Read {
         /// The file.
@@ -36,38 +50,270 @@ pub enum CredentialError {
         /// The system's reason.
         source: std::io::Error,
     },
+
+    /// The file is not what Podman or Docker writes.
+    #[error("the credentials in {} are malformed: {why}", .path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        why: String,
+    },
+
+    /// The credential helper cannot be run.
+    #[error("cannot run the credential helper {helper}, which {} names", .path.display())]
+    Helper {
+        /// The program.
+        helper: String,
+        /// The file that names it.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+
+    /// The credential helper ran, but gave nothing that can be used.
+    #[error("the credential helper {helper}, which {} names, gave no credentials for {key}: {why}", .path.display())]
+    HelperAnswer {
+        /// The program.
+        helper: String,
+        /// The file that names it.
+        path: PathBuf,
+        /// What it was asked for.
+        key: String,
+        /// What went wrong.
+        why: String,
+    },
 }
 
 impl Explain for CredentialError {
     fn kind(&self) -> &'static str {
-        "credentials"
+        match self {
+            Self::Read { .. } => "credentials-unreadable",
+            Self::Malformed { .. } => "credentials-malformed",
+            Self::Helper { .. } | Self::HelperAnswer { .. } => "credentials-helper",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Read { path, .. } => format!("check that {} exists and belongs to this user", path.display()),
+            Self::Malformed { path, .. } => {
+                format!("mend the file, or log in anew with `podman login --authfile {}`", path.display())
+            }
+            Self::Helper { helper, .. } => format!("install {helper} on the PATH, or take it out of the file"),
+            Self::HelperAnswer { helper, key, .. } => {
+                format!("try it by hand: `echo {key} | {helper} get` (it prints the secret)")
+            }
+        })
     }
 }
 
-/// The files to look credentials up in.
+/// The files to look credentials up in, in order.
 pub struct AuthFiles {
-    _files: Vec<PathBuf>,
+    files: Vec<PathBuf>,
+    /// Whether the first file was named by the user, and so must exist.
+    named: bool,
 }
 
 impl AuthFiles {
-    /// Podman's and Docker's usual places.
+    /// Podman's usual places, then Docker's: `$REGISTRY_AUTH_FILE` alone if set; else
+    /// `$XDG_RUNTIME_DIR/containers/auth.json` (`/run/containers/UID/auth.json` without that variable),
+    /// `~/.config/containers/auth.json`, `~/.docker/config.json` (`$XDG_CONFIG_HOME` and `$DOCKER_CONFIG` are heeded).
     pub fn standard() -> Self {
-        Self { _files: Vec::new() }
+        let uid = rustix::process::getuid().as_raw();
+        Self::standard_in(uid, |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from))
     }
 
-    /// One file, which must exist.
+    /// This file alone; it must exist.
     pub fn only(path: impl Into<PathBuf>) -> Self {
-        Self { _files: vec![path.into()] }
+        Self { files: vec![path.into()], named: true }
+    }
+
+    fn standard_in(uid: u32, variable: impl Fn(&str) -> Option<PathBuf>) -> Self {
+        if let Some(named) = variable("REGISTRY_AUTH_FILE") {
+            return Self::only(named);
+        }
+        let home = variable("HOME");
+        let at_home = |below: &str| home.as_ref().map(|home| home.join(below));
+        let runtime = variable("XDG_RUNTIME_DIR").map(|runtime| runtime.join("containers"));
+        let config = variable("XDG_CONFIG_HOME").or_else(|| at_home(".config"));
+        let docker = variable("DOCKER_CONFIG").or_else(|| at_home(".docker"));
+        let files = [
+            Some(runtime.unwrap_or_else(|| format!("/run/containers/{uid}").into()).join("auth.json")),
+            config.map(|config| config.join("containers/auth.json")),
+            docker.map(|docker| docker.join("config.json")),
+        ];
+        Self { files: files.into_iter().flatten().collect(), named: false }
     }
 
     /// The credentials for a repository; [`Credential::Anonymous`] when no file has any.
-    pub async fn lookup(&self, _repository: &Repository) -> Result<Credential, CredentialError> {
+    ///
+    /// In each file: the registry's own credential helper; then the entry with the longest matching key, from
+    /// `registry/owner/name` down to `registry`; then the file's general credential store.
+    pub async fn lookup(&self, repository: &Repository) -> Result<Credential, CredentialError> {
+        for path in &self.files {
+            let Some(mut file) = self.read(path)? else { continue };
+            let registry = key_of(repository.registry());
+            if let Some(helper) = file.cred_helpers.get(registry)
+                && let Some(credential) = helper::get(helper, registry, path).await?
+            {
+                return Ok(credential);
+            }
+            for key in keys(repository) {
+                if let Some(credential) = file.take(&key).map_or(Ok(None), |entry| entry.credential(&key, path))? {
+                    return Ok(credential);
+                }
+            }
+            if let Some(store) = &file.creds_store
+                && let Some(credential) = helper::get(store, registry, path).await?
+            {
+                return Ok(credential);
+            }
+        }
         Ok(Credential::Anonymous)
     }
 
-    /// All credentials, by the registry (or registry and namespace) that they are kept under: for a build, whose base
-    /// images may come from anywhere.
+    /// All credentials, by the registry (or registry and path) that they are kept under: for a build, whose base images
+    /// may come from anywhere. Of two files the earlier wins.
     pub async fn all(&self) -> Result<BTreeMap<String, Credential>, CredentialError> {
-        Ok(BTreeMap::new())
+        let mut all = BTreeMap::new();
+        for path in &self.files {
+            let Some(file) = self.read(path)? else { continue };
+            for (registry, helper) in &file.cred_helpers {
+                if let Some(credential) = helper::get(helper, registry, path).await? {
+                    all.entry(registry.clone()).or_insert(credential);
+                }
+            }
+            for (key, entry) in file.auths {
+                let credential = match (entry.credential(&key, path)?, &file.creds_store) {
+                    (None, Some(store)) => helper::get(store, &key, path).await?,
+                    (found, _) => found,
+                };
+                if let Some(credential) = credential {
+                    all.entry(plain_key(&key).to_owned()).or_insert(credential);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn read(&self, path: &Path) -> Result<Option<AuthFile>, CredentialError> {
+        let mut bytes = Zeroizing::new(Vec::new());
+        let read = std::fs::File::open(path).and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut bytes));
+        match read {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !self.named => return Ok(None),
+            Err(source) => return Err(CredentialError::Read { path: path.to_owned(), source }),
+            Ok(_) => {}
+        }
+        let malformed = |why| Err(CredentialError::Malformed { path: path.to_owned(), why });
+        if bytes.len() as u64 > FILE_MAX {
+            return malformed("it is longer than 1 MiB".to_owned());
+        }
+        if bytes.trim_ascii().is_empty() {
+            // What `podman logout` and a fresh mount leave behind.
+            return Ok(Some(AuthFile::default()));
+        }
+        match serde_json::from_slice(&bytes) {
+            Ok(file) => Ok(Some(file)),
+            // The parser's own text is kept back: it quotes values.
+            Err(error) => malformed(format!(
+                "{} at line {}, column {}",
+                if error.is_data() { "something unexpected" } else { "no valid JSON" },
+                error.line(),
+                error.column()
+            )),
+        }
     }
 }
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct AuthFile {
+    auths: BTreeMap<String, Entry>,
+    cred_helpers: BTreeMap<String, String>,
+    creds_store: Option<String>,
+}
+
+impl AuthFile {
+    /// The entry under this key, or under a URL that Docker writes for it.
+    fn take(&mut self, key: &str) -> Option<Entry> {
+        self.auths.remove(key).or_else(|| {
+            let written = self.auths.keys().find(|written| plain_key(written) == key)?.clone();
+            self.auths.remove(&written)
+        })
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Entry {
+    /// Base64 of `user:password`.
+    auth: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
+    identitytoken: Option<String>,
+}
+
+impl Entry {
+    /// What the entry holds; `None` for an empty one, which Docker writes when the secret is in the store.
+    fn credential(self, key: &str, path: &Path) -> Result<Option<Credential>, CredentialError> {
+        let some = |text: Option<String>| text.filter(|text| !text.is_empty());
+        if let Some(token) = some(self.identitytoken) {
+            return Ok(Some(Credential::IdentityToken { token: token.into() }));
+        }
+        if let Some(auth) = some(self.auth) {
+            let auth = Zeroizing::new(auth);
+            let (user, secret) = decode(&auth).ok_or_else(|| CredentialError::Malformed {
+                path: path.to_owned(),
+                why: format!("the entry for {key:?} is not base64 of user:password"),
+            })?;
+            return Ok(Some(Credential::Basic { user, secret }));
+        }
+        match (some(self.username), some(self.password)) {
+            (Some(user), Some(password)) => Ok(Some(Credential::Basic { user, secret: password.into() })),
+            _ => Ok(None),
+        }
+    }
+}
+
+fn decode(auth: &str) -> Option<(String, Secret)> {
+    let pair = Zeroizing::new(STANDARD.decode(auth.trim()).ok()?);
+    let colon = pair.iter().position(|b| *b == b':')?;
+    let (user, secret) = pair.split_at_checked(colon)?;
+    let user = std::str::from_utf8(user).ok()?.to_owned();
+    // Old versions of Docker pad the password with zero bytes.
+    let secret = secret.split_first()?.1;
+    let end = secret.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
+    Some((user, Secret::new(secret.get(..end)?.to_vec())))
+}
+
+/// The keys under which a repository's credentials may be kept, the most specific first.
+fn keys(repository: &Repository) -> Vec<String> {
+    let registry = key_of(repository.registry());
+    let mut path = Some(repository.path());
+    let mut keys = Vec::new();
+    while let Some(part) = path {
+        keys.push(format!("{registry}/{part}"));
+        path = part.rsplit_once('/').map(|(owner, _)| owner);
+    }
+    keys.push(registry.to_owned());
+    keys
+}
+
+/// Docker Hub's credentials are kept under the name of its old index.
+fn key_of(registry: &Registry) -> &str {
+    if registry.as_str() == "docker.io" { "index.docker.io" } else { registry.as_str() }
+}
+
+/// A key without what Docker adds: `https://git.example.org/v2/` is `git.example.org`, and Docker Hub is its index. A
+/// key that is not a URL keeps its path, which names a repository.
+fn plain_key(key: &str) -> &str {
+    let url = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
+    match url.map_or(key, |rest| rest.split('/').next().unwrap_or_default()) {
+        "docker.io" | "registry-1.docker.io" => "index.docker.io",
+        plain => plain,
+    }
+}
+
+#[cfg(test)]
+mod tests;

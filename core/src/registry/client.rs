@@ -1,32 +1,75 @@
-//! The operations on a registry.
+//! The operations on a registry: what is asked, and what a status means for it.
+//!
+//! How bytes travel is known in `wire`, how credentials are presented in `auth`. What manifests say is nobody's
+//! business here.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LINK, LOCATION};
+use reqwest::{Method, StatusCode, Url};
+use serde::Deserialize;
 
-use super::{Manifest, RegistryError, Target};
+use super::auth::{Authorizer, Standing};
+use super::manifest::{self, Manifest, Target};
+use super::wire::{Answer, Request, Wire, shown};
+use super::{Limits, RegistryError};
 use crate::credentials::Credential;
 use crate::reference::{Digest, Registry, Repository, Tag};
 use crate::tls::Roots;
 
-/// A connection to one registry, with one set of credentials. Cheap to share by reference; it keeps its token.
+/// The longest manifest that is taken, 4 MiB: what the OCI distribution specification asks registries to accept.
+const MANIFEST_MAX: usize = 4 * 1024 * 1024;
+
+/// The longest page of tags.
+const PAGE_MAX: usize = 1024 * 1024;
+
+/// As many pages of tags as are asked for.
+const PAGES: usize = 100;
+
+/// Where a registry names the digest of what it sends or stored.
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// A connection to one registry, with one set of credentials. It keeps its connections and its token; share it by
+/// reference.
 pub struct Client {
     registry: Registry,
-    _credential: Arc<Credential>,
+    wire: Wire,
+    auth: Authorizer,
+}
+
+/// What an operation needs to be allowed to do.
+#[derive(Clone, Copy)]
+enum Right {
+    Pull,
+    Push,
 }
 
 impl Client {
     /// Prepares a client; nothing is sent before the first operation.
+    ///
+    /// A registry on this very machine (`localhost`, a loopback address) may speak plain HTTP, as with Docker; TLS is
+    /// tried first there. Any other is spoken to over TLS alone.
     pub fn new(
         registry: &Registry,
         credential: impl Into<Arc<Credential>>,
-        _roots: &Roots,
+        roots: &Roots,
     ) -> Result<Self, RegistryError> {
-        Ok(Self { registry: registry.clone(), _credential: credential.into() })
+        Self::with_limits(registry, credential, roots, Limits::default())
     }
 
-    fn pending<T>(&self) -> Result<T, RegistryError> {
-        Err(RegistryError::Protocol { url: self.registry.to_string(), why: "not written yet".into() })
+    /// As [`Client::new`], more or less patient.
+    pub fn with_limits(
+        registry: &Registry,
+        credential: impl Into<Arc<Credential>>,
+        roots: &Roots,
+        limits: Limits,
+    ) -> Result<Self, RegistryError> {
+        Ok(Self {
+            registry: registry.clone(),
+            wire: Wire::new(registry, roots, limits)?,
+            auth: Authorizer::new(registry, credential.into()),
+        })
     }
 
     /// The registry that this client speaks to.
@@ -34,52 +77,254 @@ impl Client {
         &self.registry
     }
 
-    /// The digest that a tag names now; `None` when there is no such tag. Computed from the manifest's bytes.
-    pub async fn resolve(&self, _repository: &Repository, _tag: &Tag) -> Result<Option<Digest>, RegistryError> {
-        self.pending()
+    /// The digest that a tag names now; `None` when there is no such tag, repository or owner.
+    ///
+    /// The manifest itself is fetched and hashed: a digest that a registry only claims decides nothing here.
+    pub async fn resolve(&self, repository: &Repository, tag: &Tag) -> Result<Option<Digest>, RegistryError> {
+        let manifest = self.manifest(repository, &Target::Tag(tag.clone())).await?;
+        Ok(manifest.map(|manifest| manifest.digest()))
     }
 
-    /// A manifest; `None` when there is none. Asked for by digest, the bytes are those of the digest.
+    /// A manifest of at most 4 MiB; `None` when there is none. One that was asked for by digest has that digest.
     pub async fn manifest(
         &self,
-        _repository: &Repository,
-        _target: &Target,
+        repository: &Repository,
+        target: &Target,
     ) -> Result<Option<Manifest>, RegistryError> {
-        self.pending()
+        let url = self.wire.url(&format!("v2/{}/manifests/{target}", repository.path()))?;
+        let mut request = Request::new(Method::GET, url, MANIFEST_MAX);
+        request.headers.insert(ACCEPT, HeaderValue::from_static(manifest::ACCEPTED));
+        let answer = self.call(request, Right::Pull).await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let media_type = manifest::media_type(&answer.headers, &answer.body)
+            .map_err(|why| RegistryError::Protocol { url: shown(&answer.url), why })?;
+        let manifest = Manifest::new(media_type, answer.body.clone());
+        if let Target::Digest(expected) = target {
+            same(&answer.url, *expected, manifest.digest())?;
+        }
+        claimed(&answer, manifest.digest())?;
+        Ok(Some(manifest))
     }
 
-    /// Puts a manifest's exact bytes under a tag or its own digest.
+    /// Puts a manifest's exact bytes under a tag or under its own digest.
     pub async fn put_manifest(
         &self,
-        _repository: &Repository,
-        _target: &Target,
-        _manifest: &Manifest,
+        repository: &Repository,
+        target: &Target,
+        manifest: &Manifest,
     ) -> Result<(), RegistryError> {
-        self.pending()
+        let url = self.wire.url(&format!("v2/{}/manifests/{target}", repository.path()))?;
+        if let Target::Digest(expected) = target {
+            // Forgejo answers 201 here and stores the content under its true digest.
+            same(&url, *expected, manifest.digest())?;
+        }
+        let media_type = HeaderValue::from_str(manifest.media_type()).map_err(|_| RegistryError::Protocol {
+            url: shown(&url),
+            why: "the manifest's media type fits in no header".to_owned(),
+        })?;
+        let mut request = Request::new(Method::PUT, url, PAGE_MAX);
+        request.headers.insert(CONTENT_TYPE, media_type);
+        request.body = manifest.bytes().clone();
+        let answer = self.call(request, Right::Push).await?;
+        stored(&answer, manifest.digest())
     }
 
-    /// A blob of at most `limit` bytes; its bytes are those of the digest.
+    /// A blob of at most `limit` bytes; its bytes have the digest.
     pub async fn blob(
         &self,
-        _repository: &Repository,
-        _digest: &Digest,
-        _limit: usize,
+        repository: &Repository,
+        digest: &Digest,
+        limit: usize,
     ) -> Result<Bytes, RegistryError> {
-        self.pending()
+        let url = self.wire.url(&format!("v2/{}/blobs/{digest}", repository.path()))?;
+        let answer = self.call(Request::new(Method::GET, url, limit), Right::Pull).await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Err(RegistryError::Absent { url: shown(&answer.url) });
+        }
+        same(&answer.url, *digest, Digest::of(&answer.body))?;
+        Ok(answer.body)
     }
 
-    /// Uploads a small blob; one that is there already is left as it is.
-    pub async fn put_blob(&self, _repository: &Repository, _bytes: &[u8]) -> Result<Digest, RegistryError> {
-        self.pending()
+    /// Uploads a blob of a few kilobytes, such as a signature's payload.
+    ///
+    /// Whether it is there already is not asked first: at this size the question costs as much as the upload, and
+    /// uploading what is there changes nothing. It goes in one request where the registry can do that, else in two (OCI
+    /// distribution specification, "Pushing a blob monolithically").
+    pub async fn put_blob(&self, repository: &Repository, bytes: &[u8]) -> Result<Digest, RegistryError> {
+        let digest = Digest::of(bytes);
+        let body = Bytes::copy_from_slice(bytes);
+        let octets = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))]);
+        let mut url = self.uploads(repository)?;
+        url.query_pairs_mut().append_pair("digest", &digest.to_string());
+        let start = Request { headers: octets.clone(), body: body.clone(), ..Request::new(Method::POST, url, PAGE_MAX) };
+        let answer = present(self.call(start, Right::Push).await?)?;
+        if answer.status != StatusCode::ACCEPTED {
+            stored(&answer, digest)?;
+            return Ok(digest);
+        }
+        let mut location = self.location(&answer)?;
+        location.query_pairs_mut().append_pair("digest", &digest.to_string());
+        let finish = Request { headers: octets, body, ..Request::new(Method::PUT, location, PAGE_MAX) };
+        stored(&self.call(finish, Right::Push).await?, digest)?;
+        Ok(digest)
     }
 
-    /// Proves that the credentials may push: starts an upload and cancels it.
-    pub async fn check_push(&self, _repository: &Repository) -> Result<(), RegistryError> {
-        self.pending()
+    /// Proves that the credentials may push to the repository: starts an upload and cancels it.
+    ///
+    /// A login proves nothing: Forgejo gives a token to whoever may read, and refuses only the upload.
+    pub async fn check_push(&self, repository: &Repository) -> Result<(), RegistryError> {
+        let start = Request::new(Method::POST, self.uploads(repository)?, PAGE_MAX);
+        let answer = present(self.call(start, Right::Push).await?)?;
+        let location = self.location(&answer)?;
+        // Whatever this answers, the upload was allowed; one that is not cancelled expires by itself.
+        let _ = self.call(Request::new(Method::DELETE, location, PAGE_MAX), Right::Push).await;
+        Ok(())
     }
 
-    /// The repository's tags; empty when it does not exist.
-    pub async fn tags(&self, _repository: &Repository) -> Result<Vec<Tag>, RegistryError> {
-        self.pending()
+    /// The repository's tags in the registry's order; none when it does not exist. What is no valid tag is left out.
+    pub async fn tags(&self, repository: &Repository) -> Result<Vec<Tag>, RegistryError> {
+        #[derive(Deserialize)]
+        struct Page {
+            tags: Option<Vec<String>>,
+        }
+        let mut url = self.wire.url(&format!("v2/{}/tags/list?n=1000", repository.path()))?;
+        let mut tags = Vec::new();
+        for _ in 0..PAGES {
+            let answer = self.call(Request::new(Method::GET, url, PAGE_MAX), Right::Pull).await?;
+            if answer.status == StatusCode::NOT_FOUND {
+                return Ok(tags);
+            }
+            let page: Page = serde_json::from_slice(&answer.body).map_err(|error| RegistryError::Protocol {
+                url: shown(&answer.url),
+                why: format!("no list of tags: {error}"),
+            })?;
+            let page = page.tags.unwrap_or_default();
+            tags.extend(page.iter().filter_map(|tag| tag.parse::<Tag>().ok()));
+            // Forgejo names a next page after the last one, too: the empty page ends the list.
+            match next_page(&answer.headers) {
+                Some(next) if !page.is_empty() => url = self.wire.join(&answer.url, &next)?,
+                _ => return Ok(tags),
+            }
+        }
+        Err(RegistryError::TooLarge { url: shown(&url), limit: PAGES * PAGE_MAX })
     }
+
+    fn uploads(&self, repository: &Repository) -> Result<Url, RegistryError> {
+        self.wire.url(&format!("v2/{}/blobs/uploads/", repository.path()))
+    }
+
+    /// Where an upload that was begun goes on; Forgejo names it relative to its host.
+    fn location(&self, answer: &Answer) -> Result<Url, RegistryError> {
+        match answer.headers.get(LOCATION).map(HeaderValue::to_str) {
+            Some(Ok(location)) => self.wire.join(&answer.url, location),
+            _ => Err(RegistryError::Protocol {
+                url: shown(&answer.url),
+                why: "it begins an upload without a Location".to_owned(),
+            }),
+        }
+    }
+
+    /// Sends a request with what credentials the registry wants. The answer is a success or 404.
+    async fn call(&self, request: Request, right: Right) -> Result<Answer, RegistryError> {
+        let own = self.wire.is_own(&request.url);
+        let mut renewed = false;
+        loop {
+            let (generation, header) = self.auth.current().await;
+            let answer = self.wire.exchange(&request, header.as_ref().filter(|_| own)).await?;
+            match answer.status {
+                status if status.is_success() || status == StatusCode::NOT_FOUND => return Ok(answer),
+                // A blob store that a redirect led to has no say about the registry's credentials.
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if !self.wire.is_own(&answer.url) => {
+                    return Err(refused(&answer));
+                }
+                StatusCode::UNAUTHORIZED if !renewed => {
+                    renewed = true;
+                    if !self.auth.renew(generation, &answer.headers, &self.wire).await? {
+                        return Err(self.unauthorized(&answer, right).await);
+                    }
+                }
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                    return Err(self.unauthorized(&answer, right).await);
+                }
+                _ => return Err(refused(&answer)),
+            }
+        }
+    }
+
+    /// Tells credentials that are wrong or missing from those that are right but not enough. The status alone does
+    /// not: Forgejo answers 401 to both.
+    async fn unauthorized(&self, answer: &Answer, right: Right) -> RegistryError {
+        let accepted = match self.auth.standing().await {
+            Standing::Anonymous => false,
+            Standing::Accepted => true,
+            Standing::Unknown => answer.status == StatusCode::FORBIDDEN || self.basic_is_accepted().await,
+        };
+        if !accepted {
+            return self.auth.refused();
+        }
+        let operation = match right {
+            Right::Pull => "read",
+            Right::Push => "push to",
+        };
+        RegistryError::Denied { registry: self.registry.clone(), operation, url: shown(&answer.url) }
+    }
+
+    /// Asks for nothing but an opinion on the credentials (OCI distribution specification, "Determining support").
+    async fn basic_is_accepted(&self) -> bool {
+        let (_, header) = self.auth.current().await;
+        match self.wire.url("v2/") {
+            Ok(url) => {
+                let probe = Request::new(Method::GET, url, PAGE_MAX);
+                self.wire.exchange(&probe, header.as_ref()).await.is_ok_and(|answer| answer.status.is_success())
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+/// Compares a digest that was asked for with the one of what came.
+fn same(url: &Url, expected: Digest, found: Digest) -> Result<(), RegistryError> {
+    if expected == found { Ok(()) } else { Err(corrupt(url, expected, found.to_string())) }
+}
+
+/// Compares the registry's own word, if it gives one in SHA-256, with the digest computed here.
+fn claimed(answer: &Answer, computed: Digest) -> Result<(), RegistryError> {
+    match answer.headers.get(CONTENT_DIGEST).and_then(|value| value.to_str().ok()).map(str::parse::<Digest>) {
+        Some(Ok(claim)) if claim != computed => Err(corrupt(&answer.url, claim, computed.to_string())),
+        _ => Ok(()),
+    }
+}
+
+fn corrupt(url: &Url, expected: Digest, found: String) -> RegistryError {
+    RegistryError::Corrupt { url: shown(url), expected, found }
+}
+
+/// What was put is stored, and as what it is.
+fn stored(answer: &Answer, digest: Digest) -> Result<(), RegistryError> {
+    if answer.status == StatusCode::NOT_FOUND {
+        // Such as a manifest that names a blob which is not there.
+        return Err(refused(answer));
+    }
+    claimed(answer, digest)
+}
+
+/// An upload that cannot begin because there is nowhere to put it.
+fn present(answer: Answer) -> Result<Answer, RegistryError> {
+    if answer.status == StatusCode::NOT_FOUND {
+        return Err(RegistryError::Absent { url: shown(&answer.url) });
+    }
+    Ok(answer)
+}
+
+fn refused(answer: &Answer) -> RegistryError {
+    RegistryError::Refused { url: shown(&answer.url), status: answer.status.as_u16(), message: answer.message() }
+}
+
+/// The target of a `Link: <…>; rel="next"` (RFC 8288).
+fn next_page(headers: &HeaderMap) -> Option<String> {
+    let link = headers.get(LINK)?.to_str().ok()?;
+    let (target, rest) = link.trim().strip_prefix('<')?.split_once('>')?;
+    rest.contains("next").then(|| target.to_owned())
 }

@@ -29,12 +29,12 @@ pub enum RegistryError {
     },
 
     /// A connection, but no answer in time.
-    #[error("{url} did not answer within {} s", .limit.as_secs_f32())]
+    #[error("{url} gave no complete answer within {:.1} s", .after.as_secs_f32())]
     TimedOut {
         /// What was asked for.
         url: String,
         /// How long was waited.
-        limit: Duration,
+        after: Duration,
         /// What the HTTP client says.
         source: reqwest::Error,
     },
@@ -104,6 +104,15 @@ pub enum RegistryError {
         limit: usize,
     },
 
+    /// The registry sends us on to where we do not go: away from TLS, or in circles.
+    #[error("{url} redirects to where it should not")]
+    Redirect {
+        /// What was asked for.
+        url: String,
+        /// Why the redirect was not followed.
+        source: reqwest::Error,
+    },
+
     /// The answer broke off.
     #[error("the answer of {url} broke off")]
     Interrupted {
@@ -162,6 +171,7 @@ impl Explain for RegistryError {
             Self::Absent { .. } => "registry-absent",
             Self::Corrupt { .. } => "registry-corrupt",
             Self::TooLarge { .. } => "registry-too-large",
+            Self::Redirect { .. } => "registry-redirect",
             Self::Interrupted { .. } => "registry-interrupted",
             Self::Server { .. } => "registry-error",
             Self::Refused { .. } => "registry-refused",
@@ -181,7 +191,10 @@ impl Explain for RegistryError {
                 "hand in the private certificate authority as PEM with the `ca` input (or `ca` in the host's \
                  configuration), or name its file in SSL_CERT_FILE"
             }
-            Self::Certificate { .. } => "renew the registry's certificate, or use the name that it was made for",
+            Self::Certificate { .. } => {
+                "renew the registry's certificate, or use the name that it was made for; a self-signed one must not be \
+                 marked as an authority's: make an authority and sign the registry's certificate with it"
+            },
             Self::Unauthorized { anonymous: true, .. } => {
                 "give a user and a token, or log in with `podman login` as the user that runs this"
             }
@@ -199,7 +212,7 @@ impl Explain for RegistryError {
             }
             Self::Server { status: 429, .. } => "the registry limits how often it may be asked: try again later",
             Self::Server { .. } => "look at the registry's own log, then try again",
-            Self::Protocol { .. } => "check that the name is a registry's and that no proxy or login page answers for it",
+            Self::Redirect { .. } | Self::Protocol { .. } => "check that the name is a registry's and that no proxy or login page answers for it",
             Self::Setup { .. } | Self::TooLarge { .. } | Self::Refused { .. } => return None,
         };
         Some(hint.to_owned())

@@ -4,8 +4,11 @@
 //! counts, because the bytes must come out of a registry, and go back in, unchanged.
 
 use bytes::Bytes;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use serde::Deserialize;
 
 use crate::reference::{Digest, Tag};
+use crate::text::escape;
 
 /// An image manifest as OCI defines it.
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -16,8 +19,10 @@ pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.
 /// A manifest list as Docker defines it.
 pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
-/// The media types asked for, and the only ones taken.
-pub(super) const KNOWN: [&str; 4] = [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST];
+/// The media types asked for, and the only ones taken: those above.
+pub(super) const ACCEPTED: &str = "application/vnd.oci.image.manifest.v1+json, \
+     application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.v2+json, \
+     application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// Which manifest of a repository is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,5 +87,69 @@ impl Manifest {
     /// Whether it lists other manifests (an index, a manifest list) rather than layers.
     pub fn is_index(&self) -> bool {
         matches!(self.media_type.as_str(), OCI_INDEX | DOCKER_LIST)
+    }
+}
+
+/// The media type of a manifest that came, or what is wrong with it.
+///
+/// The header and the manifest's own word must agree: bytes that one reader takes for an index and another for an image
+/// would be one digest with two meanings (OCI image specification, "mediaType").
+pub(super) fn media_type(headers: &HeaderMap, body: &[u8]) -> Result<&'static str, String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Itself {
+        media_type: Option<String>,
+    }
+    let header = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let named = header.split(';').next().unwrap_or_default().trim();
+    let known = [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST].into_iter().find(|known| *known == named);
+    let known = known.ok_or_else(|| format!("a manifest of the media type {:?}", escape(named)))?;
+    let itself: Itself = serde_json::from_slice(body).map_err(|error| format!("a manifest that is no JSON: {error}"))?;
+    match itself.media_type {
+        Some(own) if own != known => Err(format!("a manifest sent as {known} that calls itself {:?}", escape(&own))),
+        _ => Ok(known),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reqwest::header::HeaderValue;
+
+    fn judged(header: &str, body: &str) -> Result<&'static str, String> {
+        media_type(&HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_str(header).unwrap())]), body.as_bytes())
+    }
+
+    #[test]
+    fn all_accepted_types_are_known() {
+        for known in ACCEPTED.split(", ") {
+            assert_eq!(judged(known, "{}"), Ok(known));
+            assert_eq!(judged(&format!("{known}; charset=utf-8"), &format!("{{\"mediaType\":{known:?}}}")), Ok(known));
+        }
+    }
+
+    #[test]
+    fn what_is_no_manifest_is_refused() {
+        for (header, body, defect) in [
+            ("text/html", "<html>", "a login page"),
+            ("", "{}", "no type"),
+            ("application/json", "{}", "any JSON"),
+            ("application/vnd.docker.distribution.manifest.v1+prettyjws", "{}", "the first format"),
+            (OCI_MANIFEST, "", "nothing"),
+            (OCI_MANIFEST, "[]", "a list"),
+            (OCI_MANIFEST, "{\"mediaType\":7}", "a type that is a number"),
+            (OCI_MANIFEST, "{\"mediaType\":\"application/vnd.oci.image.index.v1+json\"}", "two meanings"),
+            (OCI_MANIFEST, "{\"mediaType\":\"a\",\"mediaType\":\"b\"}", "two words for one"),
+        ] {
+            assert!(judged(header, body).is_err(), "{defect}");
+        }
+    }
+
+    #[test]
+    fn the_digest_is_that_of_the_bytes() {
+        let manifest = Manifest::new(OCI_INDEX, "{}");
+        assert_eq!(manifest.digest(), Digest::of(b"{}"));
+        assert!(manifest.is_index());
+        assert!(!Manifest::new(DOCKER_MANIFEST, "{}").is_index());
     }
 }
