@@ -188,11 +188,16 @@ impl StateDir {
     }
 
     /// Replaces a file whole: after a crash, at any moment, it holds the old content or the new one.
-    pub fn write_json<T: Serialize>(&self, name: &str, value: &T) -> Result<(), StateError> {
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), StateError> {
         let path = self.file(name);
+        replace(&path, bytes).map_err(|source| StateError::Io { action: "write", path, source })
+    }
+
+    /// The same with a value as JSON.
+    pub fn write_json<T: Serialize>(&self, name: &str, value: &T) -> Result<(), StateError> {
         let bytes =
-            serde_json::to_vec_pretty(value).map_err(|source| StateError::Damaged { path: path.clone(), source })?;
-        replace(&path, &bytes).map_err(|source| StateError::Io { action: "write", path, source })
+            serde_json::to_vec_pretty(value).map_err(|source| StateError::Damaged { path: self.file(name), source })?;
+        self.write(name, &bytes)
     }
 
     /// Adds one line to a file of lines and waits until the disk has it.

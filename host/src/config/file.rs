@@ -8,11 +8,12 @@ use serde::{
     de::{self, DeserializeOwned, SeqAccess, Visitor},
 };
 use serde_yaml::{DefaultMessageFormatter, Error as YamlError, MessageFormatter};
-use tagship_core::reference::{Repository, Tag};
-
-use super::{
-    AnnotationPolicy, ConfigError, Downgrade, Format, Missing, RekorPolicy, RequestPolicy, ServiceName, error::Place,
+use tagship_core::{
+    reference::{Repository, Tag},
+    signature::{AnnotationRule, Rekor},
 };
+
+use super::{ConfigError, Downgrade, Missing, RequestPolicy, ServiceName, error::Place};
 
 /// One app's file.
 #[derive(Debug, Deserialize)]
@@ -46,18 +47,28 @@ pub(super) struct AppFile {
 pub(super) struct VerifyBlock {
     #[serde(default)]
     pub keys: Vec<PathBuf>,
-    #[serde(default = "required")]
-    pub rekor: RekorPolicy,
+    #[serde(default)]
+    pub rekor: Rekor,
     #[serde(default)]
     pub rekor_keys: Vec<PathBuf>,
+    #[serde(default = "sig")]
+    pub formats: Vec<Format>,
     #[serde(default)]
-    pub formats: Option<Vec<Format>>,
-    #[serde(default = "when_present")]
-    pub annotations: AnnotationPolicy,
+    pub annotations: AnnotationRule,
     #[serde(default = "any")]
     pub requests: RequestPolicy,
     #[serde(default = "refuse")]
     pub downgrade: Downgrade,
+}
+
+/// A signature format of cosign's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Format {
+    /// The `sha256-….sig` tag: cosign 2 and Podman.
+    Sig,
+    /// The sigstore bundle as a referrer: cosign 3.
+    Bundle,
 }
 
 /// The `health` block.
@@ -117,12 +128,8 @@ fn three() -> usize {
     3
 }
 
-fn required() -> RekorPolicy {
-    RekorPolicy::Required
-}
-
-fn when_present() -> AnnotationPolicy {
-    AnnotationPolicy::WhenPresent
+fn sig() -> Vec<Format> {
+    vec![Format::Sig]
 }
 
 fn any() -> RequestPolicy {
@@ -229,8 +236,8 @@ mod tests {
         assert_eq!(file.health.missing, Missing::Running);
         assert_eq!(file.keep_images, 3);
         let verify = file.verify.unwrap();
-        assert_eq!(verify.rekor, RekorPolicy::Required);
-        assert_eq!(verify.annotations, AnnotationPolicy::WhenPresent);
+        assert_eq!(verify.rekor, Rekor::Required);
+        assert_eq!(verify.annotations, AnnotationRule::WhenPresent);
         assert_eq!(verify.downgrade, Downgrade::Refuse);
         assert_eq!(verify.requests, RequestPolicy::Any);
     }

@@ -10,9 +10,9 @@ use std::{
 };
 
 use super::{
-    App, ConfigError, Format, Health, RootFile, ServiceName, Settings, VerifySettings,
+    App, ConfigError, Health, RootFile, ServiceName, Settings, VerifySettings,
     admin::{self, Binding},
-    file::{self, AppFile, Belongings, HandoffOnly, VerifyBlock},
+    file::{self, AppFile, Belongings, Format, HandoffOnly, VerifyBlock},
 };
 
 /// The largest file read. A configuration of forty services has about two thousand bytes.
@@ -192,8 +192,10 @@ fn verification(
     if block.keys.is_empty() {
         return Err(ConfigError::MissingKey { path: path.to_owned(), key: "verify.keys" });
     }
-    let formats = block.formats.unwrap_or_else(|| vec![Format::Sig]);
-    if formats.is_empty() {
+    if block.formats.contains(&Format::Bundle) {
+        return Err(ConfigError::Unsupported { path: path.to_owned(), key: "verify.formats: bundle" });
+    }
+    if block.formats.is_empty() {
         return Err(ConfigError::value(path, "verify.formats", "an empty list accepts nothing"));
     }
     let trusted = |key: &'static str, paths: Vec<PathBuf>| -> Result<Vec<RootFile>, ConfigError> {
@@ -206,7 +208,6 @@ fn verification(
         keys: trusted("verify.keys", block.keys)?,
         rekor: block.rekor,
         rekor_keys: trusted("verify.rekor-keys", block.rekor_keys)?,
-        formats,
         annotations: block.annotations,
         requests: block.requests,
         downgrade: block.downgrade,

@@ -13,7 +13,4 @@ mod settings;
 pub use error::ConfigError;
 pub use load::Places;
 pub use ownership::{OwnershipError, RootFile};
-pub use settings::{
-    AnnotationPolicy, App, Downgrade, Format, Health, Missing, NameError, RekorPolicy, RequestPolicy, ServiceName,
-    Settings, VerifySettings,
-};
+pub use settings::{App, Downgrade, Health, Missing, NameError, RequestPolicy, ServiceName, Settings, VerifySettings};

@@ -5,7 +5,10 @@
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use tagship_core::reference::{Repository, Tag};
+use tagship_core::{
+    reference::{Repository, Tag},
+    signature::{AnnotationRule, Rekor},
+};
 
 use super::ownership::RootFile;
 
@@ -53,53 +56,17 @@ pub struct VerifySettings {
     /// The trusted public keys (PEM), each found to be in root's hands alone.
     pub keys: Vec<RootFile>,
     /// Whether the transparency log must have seen the signature.
-    pub rekor: RekorPolicy,
+    pub rekor: Rekor,
     /// The log's public keys (PEM), in root's hands as well; empty means the public log's own.
     pub rekor_keys: Vec<RootFile>,
-    /// Which signature formats are looked for, in this order.
-    pub formats: Vec<Format>,
     /// Whether tag, repository and time must be in the signed payload.
-    pub annotations: AnnotationPolicy,
+    pub annotations: AnnotationRule,
     /// Whether a request itself must be signed.
     pub requests: RequestPolicy,
     /// What happens when an older version is asked for.
     pub downgrade: Downgrade,
     /// The administrator's lowest version: nothing below it is deployed, whatever the state says.
     pub floor: Option<Tag>,
-}
-
-/// Whether the transparency log must have seen a signature.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RekorPolicy {
-    /// A signature without a valid log entry does not count.
-    Required,
-    /// An entry is checked where there is one.
-    WhenPresent,
-    /// Entries are not looked at.
-    Off,
-}
-
-/// A signature format of cosign's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Format {
-    /// The `sha256-….sig` tag: cosign 2 and Podman.
-    Sig,
-    /// The sigstore bundle as a referrer: cosign 3.
-    Bundle,
-}
-
-/// Whether tag, repository and time must be in the signed payload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AnnotationPolicy {
-    /// At once.
-    Required,
-    /// From the first deploy that had them on: a ratchet.
-    WhenPresent,
-    /// Never.
-    Off,
 }
 
 /// Whether a request itself must be signed.

@@ -1,0 +1,101 @@
+//! What is remembered between deploys: the mark, what runs, and whether signatures named their version before.
+
+use std::cmp::Ordering;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Release, order};
+
+/// The remembered state, as it is kept on disk. Only proven releases change it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustState {
+    mark: Option<Release>,
+    running: Option<Release>,
+    #[serde(default)]
+    annotated: bool,
+}
+
+impl TrustState {
+    /// The highest release that was ever proven healthy here.
+    pub fn mark(&self) -> Option<&Release> {
+        self.mark.as_ref()
+    }
+
+    /// The release that was proven healthy here last.
+    pub fn running(&self) -> Option<&Release> {
+        self.running.as_ref()
+    }
+
+    /// Whether the mark was rolled back from: something else runs.
+    pub fn is_held(&self) -> bool {
+        match (&self.mark, &self.running) {
+            (Some(mark), Some(running)) => mark.digest != running.digest,
+            _ => false,
+        }
+    }
+
+    /// Whether a release whose signature names its version was ever proven here: from then on all must.
+    pub fn is_annotated(&self) -> bool {
+        self.annotated
+    }
+
+    /// Notes that a release was deployed, by whatever authority, and found healthy.
+    ///
+    /// The mark only rises, or takes the new digest of its own version. A signed time beyond now does not raise it.
+    pub fn proven(&mut self, release: Release, now: Timestamp) {
+        let raises = match &self.mark {
+            None => true,
+            Some(mark) => matches!(order::compare(&release, mark, now), Ok(Some(Ordering::Greater | Ordering::Equal))),
+        };
+        if raises {
+            self.mark = Some(release.clone());
+        }
+        self.annotated |= release.signed;
+        self.running = Some(release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tagship_core::reference::Digest;
+
+    use super::*;
+
+    fn release(tag: &str, signed: bool) -> Release {
+        Release { tag: tag.parse().unwrap(), digest: Digest::of(tag.as_bytes()), created: None, commit: None, signed }
+    }
+
+    #[test]
+    fn the_mark_only_rises_and_the_ratchet_only_closes() {
+        let mut state = TrustState::default();
+        for (tag, signed, mark, held, annotated) in [
+            ("v0.1.0", false, "v0.1.0", false, false),
+            ("v0.2.0", true, "v0.2.0", false, true),
+            ("v0.1.0", false, "v0.2.0", true, true),
+            ("nightly", false, "v0.2.0", true, true),
+            ("v0.3.0", true, "v0.3.0", false, true),
+        ] {
+            state.proven(release(tag, signed), Timestamp::UNIX_EPOCH);
+            assert_eq!(state.mark().unwrap().tag.as_str(), mark);
+            assert_eq!(state.running().unwrap().tag.as_str(), tag);
+            assert_eq!((state.is_held(), state.is_annotated()), (held, annotated), "{tag}");
+        }
+    }
+
+    #[test]
+    fn it_survives_the_disk() {
+        let mut state = TrustState::default();
+        state.proven(release("v0.1.0", true), Timestamp::UNIX_EPOCH);
+        let json = serde_json::to_string(&state).unwrap();
+        assert_eq!(serde_json::from_str::<TrustState>(&json).unwrap(), state);
+    }
+
+    #[test]
+    fn damage_is_no_empty_state() {
+        for text in ["", "{", "[]", "{\"mark\":1}", "{\"mark\":null,\"running\":null,\"more\":1}"] {
+            assert!(serde_json::from_str::<TrustState>(text).is_err(), "{text}");
+        }
+    }
+}
