@@ -45,3 +45,11 @@ retry() {
     sleep 0.1
   done
 }
+
+# The Debian archive that the machine's own apt uses.
+debian_mirror() {
+  local found
+  found=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null |
+    grep -v '^ *#' | grep -oE 'https?://[^ ]+/debian/?( |$)' | head -n 1 | tr -d ' ') || true
+  echo "${found:-http://deb.debian.org/debian}"
+}
