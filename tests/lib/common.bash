@@ -12,26 +12,33 @@ die() {
   exit 1
 }
 
+# What a check needs is not to be had on this machine: by exit code 3, tests/run counts it as skipped.
+cannot() {
+  say "cannot be had here: $*"
+  exit 3
+}
+
 needs_root() {
   ((EUID == 0)) || die "needs root: it makes namespaces, mounts and cgroups, and installs packages"
 }
 
 # apt_install PACKAGE:COMMAND…  installs the packages whose command is missing, and says which.
 apt_install() {
-  local pair missing=()
+  local pair log missing=()
   for pair; do
     command -v "${pair#*:}" >/dev/null || missing+=("${pair%%:*}")
   done
   ((${#missing[@]})) || return 0
+  command -v apt-get >/dev/null || cannot "${missing[*]}: no apt on this machine"
+  ((EUID == 0)) || cannot "${missing[*]}: installing packages needs root"
   say "installs with apt: ${missing[*]}"
-  local log
   log=$(mktemp)
   # Another apt may be at work, as it is on a machine that has just started.
   { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
     -o DPkg::Lock::Timeout=300 "${missing[@]}"; } >"$log" 2>&1 || {
     tail -n 15 "$log" >&2
     rm -f "$log"
-    die "apt could not install ${missing[*]}"
+    cannot "apt could not install ${missing[*]}"
   }
   rm -f "$log"
 }
