@@ -58,5 +58,6 @@ debian_mirror() {
   local found
   found=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null |
     grep -v '^ *#' | grep -oE 'https?://[^ ]+/debian/?( |$)' | head -n 1 | tr -d ' ') || true
-  echo "${found:-http://deb.debian.org/debian}"
+  [[ -n $found ]] || cannot "this machine's apt names no Debian archive"
+  echo "$found"
 }
