@@ -18,7 +18,7 @@ pub const CREATED: &str = "created";
 pub const RUN: &str = "run";
 
 /// The names that mean something to us.
-pub(super) const MEANINGFUL: [&str; 5] = [TAG, REPOSITORY, COMMIT, CREATED, RUN];
+pub const MEANINGFUL: [&str; 5] = [TAG, REPOSITORY, COMMIT, CREATED, RUN];
 
 /// Annotations of one signature, in the order they are signed in: sorted by name, as Go writes a map.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

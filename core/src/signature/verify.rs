@@ -16,43 +16,43 @@ use crate::reference::Digest;
 
 /// Checks each layer on its own; one must pass all of it.
 ///
-/// Of several good ones that with the requested tag counts, else the last, which is the newest. An image signed under
+/// Of several good ones the last, which is the newest, with the requested tag counts, else the last without any. An image signed under
 /// other tags alone is refused even if a signature without any tag is among them: what its owner said most precisely
 /// holds.
 pub fn verify(expected: &Expectation, layers: &[Layer], policy: &Policy) -> Result<Verified, VerifyError> {
     let mut good = Vec::new();
-    let mut worst = Fault::NoSignature;
+    let mut closest = Fault::NoSignature;
     for layer in layers {
         match check(expected, layer, policy) {
             Ok(verified) => good.push(verified),
-            Err(fault) if fault.rank() >= worst.rank() => worst = fault,
+            Err(fault) if fault.rank() >= closest.rank() => closest = fault,
             Err(_) => {}
         }
     }
-    choose(expected, good, worst)
+    choose(expected, good, closest)
         .map_err(|fault| VerifyError::new(expected.repository.clone(), expected.digest, layers.len(), fault))
 }
 
 /// Picks among signatures that count. Tags are compared here, not layer by layer: one image may have several.
-fn choose(expected: &Expectation, good: Vec<Verified>, worst: Fault) -> Result<Verified, Fault> {
-    let mut signed_tags = Vec::new();
+fn choose(expected: &Expectation, good: Vec<Verified>, closest: Fault) -> Result<Verified, Fault> {
+    let (tagged, untagged): (Vec<_>, Vec<_>) = good.into_iter().partition(|one| one.tag != TagClaim::Unsigned);
+    let Some(requested) = &expected.tag else {
+        // One that says more is preferred to one that says less.
+        return tagged.into_iter().next_back().or(untagged.into_iter().next_back()).ok_or(closest);
+    };
+    if tagged.is_empty() {
+        return untagged.into_iter().next_back().ok_or(closest);
+    }
+    let mut others = Vec::new();
     let mut chosen = None;
-    for verified in good {
-        match (&verified.tag, &expected.tag) {
-            (TagClaim::Signed(signed), Some(requested)) if signed != requested => signed_tags.push(signed.clone()),
-            (TagClaim::Signed(_), Some(_)) => return Ok(verified),
-            // Without a request, one that says more is preferred to one that says less.
-            (TagClaim::Unsigned, None) if chosen.as_ref().is_some_and(|c: &Verified| c.tag != TagClaim::Unsigned) => {}
-            _ => chosen = Some(verified),
+    for verified in tagged {
+        match &verified.tag {
+            TagClaim::Signed(signed) if signed != requested && !others.contains(signed) => others.push(signed.clone()),
+            TagClaim::Signed(signed) if signed == requested => chosen = Some(verified),
+            _ => {}
         }
     }
-    match &expected.tag {
-        Some(requested) if !signed_tags.is_empty() => {
-            signed_tags.dedup();
-            Err(Fault::TagMismatch { requested: requested.clone(), signed: signed_tags })
-        }
-        _ => chosen.ok_or(worst),
-    }
+    chosen.ok_or_else(|| Fault::TagMismatch { requested: requested.clone(), signed: others })
 }
 
 /// Everything about one layer but its tag, cheapest and most telling first. Nothing signed is parsed before its

@@ -1,0 +1,157 @@
+//! `tagship keygen`: makes a key pair that cosign can use, too.
+//!
+//! The only place that writes a private key, and only an encrypted one.
+
+use std::fs::Permissions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use tagship_core::explain::Explain;
+use tagship_core::secret::Secret;
+use tagship_core::signature::Fingerprint;
+
+use crate::signing::key::{SigningKey, SigningKeyError};
+
+/// What was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// The encrypted private key, readable by its owner alone.
+    pub private: PathBuf,
+    /// The public key.
+    pub public: PathBuf,
+    /// The pair's fingerprint.
+    pub fingerprint: Fingerprint,
+}
+
+/// Why there is no key pair.
+#[derive(Debug, thiserror::Error)]
+pub enum KeygenError {
+    /// No key.
+    #[error(transparent)]
+    Key(#[from] SigningKeyError),
+    /// A key is there already.
+    #[error("{} exists", .path.display())]
+    Exists {
+        /// What exists.
+        path: PathBuf,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {}", .path.display())]
+    Write {
+        /// What cannot be written.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The work was interrupted.
+    #[error("the making of the key pair was interrupted")]
+    Interrupted,
+}
+
+impl Explain for KeygenError {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Key(error) => error.kind(),
+            Self::Exists { .. } => "key-exists",
+            Self::Write { .. } | Self::Interrupted => "key-not-written",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Key(error) => error.hint(),
+            Self::Exists { .. } => Some("keys are never overwritten: choose another prefix".to_owned()),
+            Self::Write { .. } => Some("check that the directory exists and may be written".to_owned()),
+            Self::Interrupted => None,
+        }
+    }
+}
+
+/// Makes a pair and writes `PREFIX.key` (mode 0600) and `PREFIX.pub` (0644). Neither is overwritten.
+pub async fn run(prefix: PathBuf, password: Secret) -> Result<Pair, KeygenError> {
+    tokio::task::spawn_blocking(move || make(&prefix, &password)).await.map_err(|_| KeygenError::Interrupted)?
+}
+
+fn make(prefix: &Path, password: &Secret) -> Result<Pair, KeygenError> {
+    let (private, public) = (beside(prefix, ".key"), beside(prefix, ".pub"));
+    // Encrypting takes a while: what cannot work is said before. The writing itself does not rely on this.
+    for path in [&private, &public] {
+        if path.symlink_metadata().is_ok() {
+            return Err(KeygenError::Exists { path: path.clone() });
+        }
+    }
+    let key = SigningKey::generate()?;
+    let encrypted = key.to_encrypted_pem(password)?;
+    write(&private, encrypted.as_bytes(), 0o600)?;
+    write(&public, key.public().to_pem().as_bytes(), 0o644)?;
+    Ok(Pair { private, public, fingerprint: key.public().fingerprint() })
+}
+
+/// Writes a whole new file or none.
+fn write(path: &Path, contents: &[u8], mode: u32) -> Result<(), KeygenError> {
+    let failed = |source| KeygenError::Write { path: path.to_owned(), source };
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file =
+        tempfile::Builder::new().permissions(Permissions::from_mode(mode)).tempfile_in(directory).map_err(failed)?;
+    file.write_all(contents).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+    match file.persist_noclobber(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(KeygenError::Exists { path: path.to_owned() })
+        }
+        Err(error) => Err(failed(error.error)),
+    }
+}
+
+/// `PREFIX` with an ending added, whatever dots it has.
+fn beside(prefix: &Path, ending: &str) -> PathBuf {
+    let mut name = prefix.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn makes_a_pair_that_opens_and_keeps_what_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let prefix = dir.path().join("release.v1");
+        let pair = run(prefix.clone(), Secret::from("pass".to_owned())).await.unwrap();
+        assert_eq!(pair.private, dir.path().join("release.v1.key"));
+        assert_eq!(pair.private.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(pair.public.metadata().unwrap().permissions().mode() & 0o777, 0o644);
+        let pem = std::fs::read(&pair.private).unwrap();
+        assert!(pem.starts_with(b"-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\n"));
+        let key = SigningKey::decrypt(&Secret::new(pem.clone()), &Secret::from("pass".to_owned())).unwrap();
+        assert_eq!(key.public().fingerprint(), pair.fingerprint);
+        assert_eq!(std::fs::read_to_string(&pair.public).unwrap(), key.public().to_pem());
+
+        let again = run(prefix.clone(), Secret::from("pass".to_owned())).await.unwrap_err();
+        assert_eq!(again.kind(), "key-exists");
+        std::fs::remove_file(&pair.private).unwrap();
+        let again = run(prefix, Secret::from("pass".to_owned())).await.unwrap_err();
+        assert_eq!(again.kind(), "key-exists", "the public key alone is there");
+        assert!(!pair.private.exists());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
+    }
+
+    #[tokio::test]
+    async fn a_link_is_not_written_through() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("target");
+        std::os::unix::fs::symlink(&target, dir.path().join("k.key")).unwrap();
+        let error = run(dir.path().join("k"), Secret::new(Vec::new())).await.unwrap_err();
+        assert_eq!(error.kind(), "key-exists");
+        assert!(!target.exists());
+    }
+
+    #[tokio::test]
+    async fn a_missing_directory_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = run(dir.path().join("no/k"), Secret::new(Vec::new())).await.unwrap_err();
+        assert_eq!(error.kind(), "key-not-written");
+    }
+}

@@ -1,0 +1,4 @@
+//! What the program does beside the steps of a release.
+
+pub mod keygen;
+pub mod verify;

@@ -1,0 +1,223 @@
+//! Puts a signature where cosign and Podman look for it: one more layer of the image's `.sig` manifest. What other
+//! signers put there stays, byte for byte.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Map, Value, json};
+use tagship_core::explain::Explain;
+use tagship_core::reference::{Digest, Repository};
+use tagship_core::registry::{Client, Manifest, OCI_MANIFEST, RegistryError, Target};
+use tagship_core::signature::fetch::MAX_MANIFEST_LEN;
+use tagship_core::signature::json::{self as strict, JsonError};
+use tagship_core::signature::log::Entry;
+use tagship_core::signature::{KEY_ANNOTATION, Layer, SIGNATURE_ANNOTATION, bundle, payload};
+
+use super::sign::Signature;
+
+const CONFIG_MEDIA_TYPE: &str = "application/vnd.oci.image.config.v1+json";
+
+/// Time of a signature's config: Go's zero time, as cosign writes it, so that equal signatures make equal bytes.
+const EPOCH: &str = "0001-01-01T00:00:00Z";
+
+/// Why a signature is not in the registry.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The registry did not do its part.
+    #[error("cannot put the signature beside {repository}@{digest}")]
+    Registry {
+        /// Where.
+        repository: Repository,
+        /// Of what.
+        digest: Digest,
+        /// Why.
+        source: RegistryError,
+    },
+    /// What is under the `.sig` tag is no list of signatures: it is not overwritten.
+    #[error("the signature manifest of {repository}@{digest} cannot be added to: {why}")]
+    Existing {
+        /// Where.
+        repository: Repository,
+        /// Of what.
+        digest: Digest,
+        /// Why.
+        why: &'static str,
+    },
+    /// It is not even JSON.
+    #[error("the signature manifest of {repository}@{digest} cannot be added to")]
+    Malformed {
+        /// Where.
+        repository: Repository,
+        /// Of what.
+        digest: Digest,
+        /// Why.
+        source: JsonError,
+    },
+    /// It has become too long to be read.
+    #[error("{repository}@{digest} has more signatures than are read")]
+    Full {
+        /// Where.
+        repository: Repository,
+        /// Of what.
+        digest: Digest,
+    },
+    /// A document cannot be written.
+    #[error("cannot write the signature's documents")]
+    Encode(#[source] serde_json::Error),
+}
+
+impl Explain for AttachError {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Registry { source, .. } => source.kind(),
+            Self::Existing { .. } | Self::Malformed { .. } => "malformed-signature",
+            Self::Full { .. } => "too-many-signatures",
+            Self::Encode(_) => "signing-failed",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Registry { source, .. } => source.hint(),
+            Self::Encode(_) => None,
+            _ => {
+                Some("remove the tag that ends in .sig beside the image if nobody needs it, then sign again".to_owned())
+            }
+        }
+    }
+}
+
+/// A signature layer, ready to be put into any `.sig` manifest.
+pub struct NewLayer {
+    payload: Vec<u8>,
+    descriptor: Value,
+}
+
+impl NewLayer {
+    /// The layer of a signature, with the log's entry if it was recorded.
+    pub fn new(signature: &Signature, entry: Option<&Entry>) -> Result<Self, AttachError> {
+        let mut annotations = Map::new();
+        annotations.insert(SIGNATURE_ANNOTATION.to_owned(), STANDARD.encode(signature.der()).into());
+        if let Some(entry) = entry {
+            annotations
+                .insert(bundle::ANNOTATION.to_owned(), bundle::encode(entry).map_err(AttachError::Encode)?.into());
+        }
+        annotations.insert(KEY_ANNOTATION.to_owned(), signature.subject().key.fingerprint().to_string().into());
+        let payload = signature.payload().to_vec();
+        let descriptor = json!({
+            "mediaType": payload::MEDIA_TYPE,
+            "digest": Digest::of(&payload),
+            "size": payload.len(),
+            "annotations": annotations,
+        });
+        Ok(Self { payload, descriptor })
+    }
+
+    /// Whether this is the layer, as the core fetched it.
+    pub fn is_fetched(&self, layer: &Layer) -> bool {
+        layer.annotations.get(SIGNATURE_ANNOTATION).map(String::as_str)
+            == self.descriptor.pointer("/annotations").and_then(|all| all.get(SIGNATURE_ANNOTATION)?.as_str())
+    }
+
+    /// Whether a manifest's layer is this one.
+    fn is(&self, layer: &Value) -> bool {
+        let signature = |layer: &Value| layer.pointer("/annotations")?.get(SIGNATURE_ANNOTATION).cloned();
+        layer.get("digest") == self.descriptor.get("digest") && signature(layer) == signature(&self.descriptor)
+    }
+}
+
+/// Adds a layer to the image's `.sig` manifest, or makes one. A layer that is there already is not added again.
+///
+/// Registries have no compare-and-swap: of two signers at the same instant one may undo the other's. The caller reads
+/// back what is there, and calls this again if its layer is gone.
+pub async fn attach(
+    client: &Client,
+    repository: &Repository,
+    digest: &Digest,
+    layer: &NewLayer,
+) -> Result<(), AttachError> {
+    let registry = |source| AttachError::Registry { repository: repository.clone(), digest: *digest, source };
+    let target = Target::from(digest.signature_tag());
+    let existing = client.manifest(repository, &target).await.map_err(registry)?;
+    let merged = merge(existing.as_ref(), layer).map_err(|problem| problem.at(repository, digest))?;
+    let Some(Merged { manifest, config }) = merged else { return Ok(()) };
+    if manifest.bytes().len() > MAX_MANIFEST_LEN {
+        return Err(AttachError::Full { repository: repository.clone(), digest: *digest });
+    }
+    tokio::try_join!(client.put_blob(repository, &layer.payload), client.put_blob(repository, &config))
+        .map_err(registry)?;
+    client.put_manifest(repository, &target, &manifest).await.map_err(registry)
+}
+
+struct Merged {
+    manifest: Manifest,
+    config: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Problem {
+    Existing(&'static str),
+    Json(JsonError),
+    Encode(serde_json::Error),
+}
+
+impl Problem {
+    fn at(self, repository: &Repository, digest: &Digest) -> AttachError {
+        let (repository, digest) = (repository.clone(), *digest);
+        match self {
+            Self::Existing(why) => AttachError::Existing { repository, digest, why },
+            Self::Json(source) => AttachError::Malformed { repository, digest, source },
+            Self::Encode(source) => AttachError::Encode(source),
+        }
+    }
+}
+
+/// The manifest and config with the new layer at the end; `None` where it is there already.
+fn merge(existing: Option<&Manifest>, new: &NewLayer) -> Result<Option<Merged>, Problem> {
+    let mut manifest = match existing {
+        None => {
+            let mut fresh = Map::new();
+            fresh.insert("schemaVersion".to_owned(), 2.into());
+            fresh.insert("mediaType".to_owned(), OCI_MANIFEST.into());
+            fresh
+        }
+        Some(manifest) if manifest.media_type() == OCI_MANIFEST => {
+            strict::parse(manifest.bytes(), MAX_MANIFEST_LEN).map_err(Problem::Json)?
+        }
+        Some(_) => return Err(Problem::Existing("it is not an OCI image manifest")),
+    };
+    let mut layers = match manifest.remove("layers") {
+        None => Vec::new(),
+        Some(Value::Array(layers)) => layers,
+        Some(_) => return Err(Problem::Existing("its layers are not a list")),
+    };
+    if layers.iter().any(|layer| new.is(layer)) {
+        return Ok(None);
+    }
+    layers.push(new.descriptor.clone());
+    let config = config(&layers)?;
+    manifest.insert(
+        "config".to_owned(),
+        json!({ "mediaType": CONFIG_MEDIA_TYPE, "size": config.len(), "digest": Digest::of(&config) }),
+    );
+    manifest.insert("layers".to_owned(), layers.into());
+    let bytes = serde_json::to_vec(&manifest).map_err(Problem::Encode)?;
+    Ok(Some(Merged { manifest: Manifest::new(OCI_MANIFEST, bytes), config }))
+}
+
+/// The config that cosign writes: one history entry and one diff id a layer. A payload is not compressed, so that its
+/// layer's digest is its diff id.
+fn config(layers: &[Value]) -> Result<Vec<u8>, Problem> {
+    let mut diff_ids = Vec::with_capacity(layers.len());
+    for layer in layers {
+        diff_ids.push(layer.get("digest").ok_or(Problem::Existing("one of its layers has no digest"))?);
+    }
+    let history = vec![json!({ "created": EPOCH }); layers.len()];
+    let config = json!({
+        "architecture": "",
+        "created": EPOCH,
+        "history": history,
+        "os": "",
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
+        "config": {},
+    });
+    serde_json::to_vec(&config).map_err(Problem::Encode)
+}

@@ -1,0 +1,156 @@
+//! The private key: read from its encrypted PEM, used, written by keygen. It exists only here, in memory that is wiped.
+
+use sigstore::crypto::signing_key::ecdsa::EllipticCurve;
+use sigstore::crypto::signing_key::ecdsa::ec::{EcdsaKeys, EcdsaSigner};
+use sigstore::crypto::signing_key::{KeyPair as _, Signer as _};
+use sigstore::errors::SigstoreError;
+use tagship_core::explain::Explain;
+use tagship_core::secret::Secret;
+use tagship_core::signature::pem::{self, PemError};
+use tagship_core::signature::{self, PublicKey};
+use zeroize::Zeroizing;
+
+use super::envelope::{self, EnvelopeError};
+
+/// The label that cosign 2.x and tagship write.
+const LABEL: &str = "ENCRYPTED SIGSTORE PRIVATE KEY";
+/// The label that cosign 1.x wrote.
+const OLD_LABEL: &str = "ENCRYPTED COSIGN PRIVATE KEY";
+
+/// Why there is no key to sign with.
+#[derive(Debug, thiserror::Error)]
+pub enum SigningKeyError {
+    /// Not one PEM block.
+    #[error("cannot read the private key")]
+    Pem(#[source] PemError),
+    /// A public key where the private one belongs.
+    #[error("a public key was given as the private key")]
+    Public,
+    /// A private key that anybody could read.
+    #[error("the private key is not encrypted")]
+    NotEncrypted,
+    /// Something else, or encrypted by another tool.
+    #[error("the private key is a {0:?}, which is not known")]
+    Label(String),
+    /// It cannot be decrypted.
+    #[error("cannot decrypt the private key")]
+    Decrypt(#[source] EnvelopeError),
+    /// Decrypted, but not a key.
+    #[error("the private key does not hold a key that can be used")]
+    Contents(#[source] Box<SigstoreError>),
+    /// Another algorithm or curve.
+    #[error("the private key is not usable")]
+    Algorithm(#[source] signature::KeyError),
+    /// The library cannot sign.
+    #[error("cannot sign with the private key")]
+    Sign(#[source] Box<SigstoreError>),
+    /// No new key.
+    #[error("cannot make a key")]
+    Generate(#[source] Box<SigstoreError>),
+    /// It cannot be encrypted.
+    #[error("cannot encrypt the private key")]
+    Encrypt(#[source] EnvelopeError),
+    /// The thread that worked with the key ended early.
+    #[error("the work with the private key was interrupted")]
+    Interrupted,
+}
+
+impl Explain for SigningKeyError {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Decrypt(EnvelopeError::Password) => "wrong-key-password",
+            Self::NotEncrypted => "key-not-encrypted",
+            Self::Sign(_) | Self::Generate(_) | Self::Encrypt(_) | Self::Interrupted => "signing-failed",
+            _ => "bad-private-key",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Decrypt(EnvelopeError::Password) => {
+                "check `key-password`: a line end or a space at its end counts, and a missing one is the empty password"
+            }
+            Self::NotEncrypted | Self::Label(_) => {
+                "encrypt it with `cosign import-key-pair --key FILE`, or make a new one with `tagship keygen`"
+            }
+            Self::Public => "give the .key file as `key`; the .pub file is for `public-key` and for the host",
+            Self::Algorithm(_) | Self::Contents(_) => {
+                "make a key pair with `tagship keygen` or `cosign generate-key-pair`"
+            }
+            Self::Pem(_) => "give the whole file that begins with -----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----",
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+/// A decrypted private key, ECDSA on P-256. Wiped when dropped: keep it no longer than needed.
+pub struct SigningKey {
+    signer: EcdsaSigner,
+    public: PublicKey,
+}
+
+impl SigningKey {
+    /// Decrypts a key off the async threads, and wipes both secrets.
+    pub async fn load(pem: Secret, password: Secret) -> Result<Self, SigningKeyError> {
+        tokio::task::spawn_blocking(move || Self::decrypt(&pem, &password))
+            .await
+            .map_err(|_| SigningKeyError::Interrupted)?
+    }
+
+    /// Decrypts a key. The password may be empty. Takes 0.2 s of one processor.
+    pub fn decrypt(pem: &Secret, password: &Secret) -> Result<Self, SigningKeyError> {
+        envelope::then_scrub(|| {
+            let block = pem::decode(pem.expose()).map_err(SigningKeyError::Pem)?;
+            match block.label() {
+                LABEL | OLD_LABEL => {}
+                "PUBLIC KEY" => return Err(SigningKeyError::Public),
+                "PRIVATE KEY" | "EC PRIVATE KEY" | "RSA PRIVATE KEY" => return Err(SigningKeyError::NotEncrypted),
+                label => return Err(SigningKeyError::Label(label.to_owned())),
+            }
+            let pkcs8 = envelope::open(block.contents(), password.expose()).map_err(SigningKeyError::Decrypt)?;
+            Self::from_pkcs8(&pkcs8)
+        })
+    }
+
+    /// Makes a new key.
+    pub fn generate() -> Result<Self, SigningKeyError> {
+        let keys = EcdsaKeys::new(EllipticCurve::P256).map_err(|e| SigningKeyError::Generate(Box::new(e)))?;
+        Self::from_keys(&keys)
+    }
+
+    /// Encrypts the key as cosign 2.5 does. Takes as long as [`SigningKey::decrypt`].
+    pub fn to_encrypted_pem(&self, password: &Secret) -> Result<String, SigningKeyError> {
+        envelope::then_scrub(|| {
+            let pkcs8: Zeroizing<Vec<u8>> = self
+                .signer
+                .ecdsa_keys()
+                .private_key_to_der()
+                .map_err(|error| SigningKeyError::Contents(Box::new(error)))?;
+            let sealed = envelope::seal(&pkcs8, password.expose()).map_err(SigningKeyError::Encrypt)?;
+            Ok(pem::encode(LABEL, &sealed))
+        })
+    }
+
+    /// The public half.
+    pub fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// Signs a message: ECDSA over its SHA-256, in DER.
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningKeyError> {
+        envelope::then_scrub(|| self.signer.sign(message).map_err(|error| SigningKeyError::Sign(Box::new(error))))
+    }
+
+    fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, SigningKeyError> {
+        let keys = EcdsaKeys::from_pkcs8_der(pkcs8).map_err(|error| SigningKeyError::Contents(Box::new(error)))?;
+        Self::from_keys(&keys)
+    }
+
+    fn from_keys(keys: &EcdsaKeys) -> Result<Self, SigningKeyError> {
+        let contents = |error| SigningKeyError::Contents(Box::new(error));
+        let spki = keys.public_key_to_der().map_err(contents)?;
+        let public = PublicKey::from_spki("the signing key", &spki).map_err(SigningKeyError::Algorithm)?;
+        Ok(Self { signer: EcdsaSigner::from_ecdsa_keys(keys).map_err(contents)?, public })
+    }
+}

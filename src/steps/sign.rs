@@ -1,0 +1,172 @@
+//! The sign step: signs the registry's digest, has a log record it, puts it beside the image, and reads it back with
+//! the verifier that the host uses.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tagship_core::explain::Explain;
+use tagship_core::reference::{Digest, Repository};
+use tagship_core::registry::Client;
+use tagship_core::signature::{
+    AnnotationRule, Expectation, Fingerprint, Policy, PublicKey, Rekor, Verified, VerifyError, fetch, verify,
+};
+
+use crate::log::Log;
+use crate::signing::attach::{self, AttachError, NewLayer};
+use crate::signing::key::SigningKey;
+use crate::signing::rekor::{self, RekorError};
+use crate::signing::sign::{self, Facts, SignError};
+
+/// How often a signature is added again after other signers undid it.
+const ATTEMPTS: u32 = 5;
+
+/// What the step needs.
+pub struct Needs<'a> {
+    /// The image's registry.
+    pub client: &'a Client,
+    /// The image's repository.
+    pub repository: &'a Repository,
+    /// The registry's digest of what was pushed.
+    pub digest: Digest,
+    /// What to sign beside them.
+    pub facts: &'a Facts,
+    /// The key to sign with.
+    pub key: &'a SigningKey,
+    /// The log that records it, unless switched off.
+    pub log: Option<&'a rekor::Log>,
+}
+
+/// What the step learned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// The digest that is signed.
+    pub digest: Digest,
+    /// The log entry's index, if it was recorded.
+    pub log_index: Option<u64>,
+    /// The key that signed.
+    pub key: Fingerprint,
+    /// A signature that says the same was there already, and no other was made.
+    pub reused: bool,
+}
+
+/// Why the image is not signed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignStepError {
+    /// No signature was made.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    /// The log did not record it.
+    #[error(transparent)]
+    Rekor(#[from] RekorError),
+    /// It is not in the registry.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// What is there could not be read.
+    #[error(transparent)]
+    Fetch(#[from] fetch::FetchError),
+    /// Other signers undid it each time.
+    #[error("the signature of {repository}@{digest} was replaced by other signers {ATTEMPTS} times")]
+    Lost {
+        /// Where.
+        repository: Repository,
+        /// Of what.
+        digest: Digest,
+    },
+    /// It is in the registry, and does not verify.
+    #[error("the signature that was just made does not verify as the host would verify it")]
+    ReadBack(#[source] VerifyError),
+}
+
+impl Explain for SignStepError {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Sign(error) => error.kind(),
+            Self::Rekor(error) => error.kind(),
+            Self::Attach(error) => error.kind(),
+            Self::Fetch(error) => error.kind(),
+            Self::Lost { .. } => "signature-lost",
+            Self::ReadBack(error) => error.kind(),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Sign(error) => error.hint(),
+            Self::Rekor(error) => error.hint(),
+            Self::Attach(error) => error.hint(),
+            Self::Fetch(error) => error.hint(),
+            Self::Lost { .. } => Some("let one job sign at a time, then run this one again".to_owned()),
+            Self::ReadBack(error) => error.hint(),
+        }
+    }
+}
+
+/// Signs, unless a signature by this key already says the same (tag, commit, further annotations) and counts: signing a
+/// re-run again would add a layer each time that says nothing new.
+pub async fn run(needs: Needs<'_>, log: &Log) -> Result<Signed, SignStepError> {
+    let Needs { client, repository, digest, facts, key, log: rekor } = needs;
+    let expected = Expectation { repository: repository.clone(), digest, tag: Some(facts.tag.clone()) };
+    let policy = policy(key.public(), rekor);
+    let layers = fetch::layers(client, repository, &digest).await?;
+    let before = layers.iter().filter_map(|layer| verify::verify(&expected, std::slice::from_ref(layer), &policy).ok());
+    if let Some(verified) = before.into_iter().find(|verified| facts.same_as(verified.annotations())) {
+        log.say(&format!("{digest} is signed already by this key with the same annotations"));
+        return Ok(signed(&verified, true));
+    }
+
+    let annotations = facts.annotations(repository, Timestamp::now())?;
+    let signature = sign::sign(key, repository, &digest, &annotations)?;
+    log.say(&format!("signed {digest} with the key {}", key.public().fingerprint()));
+    let entry = match rekor {
+        Some(rekor) => {
+            let (entry, logged) = rekor.record(&signature.subject()).await?;
+            log.say(&format!("recorded in the transparency log {} as entry {}", rekor.id(), logged.index()));
+            Some(entry)
+        }
+        None => None,
+    };
+    let layer = NewLayer::new(&signature, entry.as_ref())?;
+    for attempt in 1..=ATTEMPTS {
+        attach::attach(client, repository, &digest, &layer).await?;
+        let layers = fetch::layers(client, repository, &digest).await?;
+        let ours: Vec<_> = layers.iter().filter(|found| layer.is_fetched(found)).cloned().collect();
+        if ours.is_empty() {
+            log.say(&format!("another signer replaced the signature (try {attempt} of {ATTEMPTS})"));
+            tokio::time::sleep(pause(attempt)).await;
+            continue;
+        }
+        let verified = verify::verify(&expected, &ours, &policy).map_err(SignStepError::ReadBack)?;
+        // Beside the others that are there, as the host will meet it.
+        verify::verify(&expected, &layers, &policy).map_err(SignStepError::ReadBack)?;
+        log.say(&format!("read back from {repository} and verified"));
+        return Ok(signed(&verified, false));
+    }
+    Err(SignStepError::Lost { repository: repository.clone(), digest })
+}
+
+/// Exactly what a host asks for that trusts this key alone.
+fn policy(key: &PublicKey, rekor: Option<&rekor::Log>) -> Policy {
+    Policy {
+        keys: vec![key.clone()],
+        rekor: if rekor.is_some() { Rekor::Required } else { Rekor::Off },
+        log_keys: rekor.iter().map(|log| log.key().clone()).collect(),
+        annotations: AnnotationRule::Required,
+    }
+}
+
+fn signed(verified: &Verified, reused: bool) -> Signed {
+    Signed {
+        digest: verified.digest(),
+        log_index: verified.logged().map(|logged| logged.index()),
+        key: verified.key_fingerprint(),
+        reused,
+    }
+}
+
+/// Grows with each attempt, and by a random part, so that two signers do not meet again.
+fn pause(attempt: u32) -> Duration {
+    let mut random = [0; 1];
+    // Without randomness the growth alone has to do.
+    let _ = getrandom::fill(&mut random);
+    Duration::from_millis(u64::from(attempt) * 100 + u64::from(random[0]))
+}
