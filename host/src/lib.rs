@@ -2,7 +2,12 @@
 //!
 //! A library only so that its parsers can be fuzzed and its documentation read; the program beside it is the sole user.
 
+pub mod answer;
 pub mod config;
 pub mod deploy;
+pub mod history;
+pub mod inbox;
+pub mod journal;
+pub mod services;
 pub mod state_dir;
 pub mod trust;

@@ -15,6 +15,7 @@ use std::io::{self, Write as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
@@ -278,6 +279,18 @@ impl Dir {
                 Err(_) => self.move_aside(name),
             },
             errno => Err(failed("remove", name)(errno)),
+        }
+    }
+
+    /// When what is at a name was last written, whatever type of file it is. `None` if nothing is there.
+    ///
+    /// # Errors
+    /// If the file system does not tell.
+    pub fn modified(&self, name: &OsStr) -> Result<Option<Timestamp>, DirError> {
+        match self.stat(name) {
+            Ok(stat) => Ok(Some(Stamp::of(&stat).modified())),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(failed("look at", name)(errno)),
         }
     }
 

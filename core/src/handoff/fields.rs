@@ -8,6 +8,8 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::text;
+
 /// Why a value is not what its key wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FieldError {
@@ -17,7 +19,7 @@ pub enum FieldError {
     /// More bytes than the given limit.
     #[error("longer than {0} bytes")]
     TooLong(usize),
-    /// A control or direction-changing character, or white space at an end.
+    /// A control or another hidden character, or white space at an end.
     #[error("not plain text on one line")]
     NotPlain,
     /// The words say what is wanted.
@@ -25,9 +27,9 @@ pub enum FieldError {
     Not(&'static str),
 }
 
-/// One line of text for people: no control characters, bounded.
+/// One line of text for people: nothing hidden in it, bounded.
 ///
-/// It may still hold anything a terminal prints; whoever shows it escapes it.
+/// It may still begin like a workflow command; whoever shows it escapes it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Line(String);
 
@@ -35,10 +37,11 @@ impl Line {
     /// The longest line, in bytes.
     pub const LIMIT: usize = 2000;
 
-    /// A line out of any text: control characters become spaces, what is too long is cut.
+    /// A line out of any text: hidden characters become spaces, what is too long is cut.
     #[must_use]
     pub fn lossy(text: &str) -> Line {
-        let mut line: String = text.chars().map(|c| if is_plain(c) { c } else { ' ' }).collect();
+        let mut line: String =
+            text.chars().map(|c| if text::is_plain(c.encode_utf8(&mut [0; 4])) { c } else { ' ' }).collect();
         if line.len() > Line::LIMIT {
             let room = Line::LIMIT - '…'.len_utf8();
             line.truncate((0..=room).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0));
@@ -67,7 +70,7 @@ impl FromStr for Line {
         if text.len() > Line::LIMIT {
             return Err(FieldError::TooLong(Line::LIMIT));
         }
-        if text.trim() != text || !text.chars().all(is_plain) {
+        if text.trim() != text || !text::is_plain(text) {
             return Err(FieldError::NotPlain);
         }
         Ok(Line(text.to_owned()))
@@ -234,12 +237,6 @@ pub fn utc(text: &str) -> Result<Timestamp, FieldError> {
         return Err(NOT);
     }
     text.parse().map_err(|_| NOT)
-}
-
-/// Whether a character stays on its line and leaves the text's direction alone.
-fn is_plain(c: char) -> bool {
-    !c.is_control()
-        && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 macro_rules! as_json_string {

@@ -5,7 +5,6 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
 
 use jiff::Timestamp;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
@@ -165,14 +164,15 @@ impl Opened {
         Ok(bytes)
     }
 
-    /// When the file was last written, as of now.
+    /// What the file is now: it may have been written since it was opened.
     ///
     /// # Errors
     /// If the file system does not tell.
-    pub fn modified(&self) -> io::Result<Timestamp> {
-        let metadata = self.file.metadata()?;
-        let nanoseconds = i32::try_from(metadata.mtime_nsec()).unwrap_or(0);
-        Ok(Timestamp::new(metadata.mtime(), nanoseconds).unwrap_or(Timestamp::MIN))
+    pub fn stamp_now(&self) -> Result<Stamp, ReadError> {
+        match rustix::fs::fstat(&self.file) {
+            Ok(stat) => Ok(Stamp::of(&stat)),
+            Err(errno) => Err(ReadError::Io { name: self.name.clone(), source: errno.into() }),
+        }
     }
 }
 

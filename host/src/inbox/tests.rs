@@ -1,0 +1,1 @@
+//! What requesters do to an inbox, good and bad.
