@@ -167,6 +167,19 @@ impl Context {
         }
     }
 
+    /// The Containerfile's text; what is no UTF-8 in it is replaced.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read_containerfile(&self) -> Result<String, ContextError> {
+        let path = match &self.containerfile {
+            Containerfile::Inside(relative) => self.root.join(relative),
+            Containerfile::Outside(path) => path.clone(),
+        };
+        let bytes = std::fs::read(&path).map_err(|source| ContextError::Unreadable { path, source })?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     /// Starts to stream the archive.
     #[must_use]
     pub fn stream(self) -> Stream {
