@@ -126,7 +126,7 @@ impl Entry {
 
     /// What the timestamp signs: canonical JSON (RFC 8785) of four fields. Base64, hexadecimal and integers need no
     /// escape, and all three forms are checked before or by this very comparison.
-    fn signed_bytes(&self) -> String {
+    pub(super) fn signed_bytes(&self) -> String {
         let Self { body, integrated_time, log_index, log_id, .. } = self;
         format!(r#"{{"body":"{body}","integratedTime":{integrated_time},"logID":"{log_id}","logIndex":{log_index}}}"#)
     }

@@ -16,6 +16,10 @@ pub mod log;
 pub mod payload;
 pub mod pem;
 mod policy;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod vectors;
 mod verified;
 pub mod verify;
 

@@ -1,0 +1,62 @@
+//! For tests: keys, logs and signatures made on the spot, and signed as cosign signs.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use sigstore::crypto::signing_key::ecdsa::EllipticCurve;
+use sigstore::crypto::signing_key::ecdsa::ec::{EcdsaKeys, EcdsaSigner};
+use sigstore::crypto::signing_key::{KeyPair as _, Signer as _};
+
+use super::log::{Body, Entry, Subject};
+use super::*;
+use crate::reference::Digest;
+
+/// When every test's log recorded every entry.
+pub(super) const TIME: i64 = 1_790_000_000;
+
+/// A key pair of somebody.
+pub(super) struct Signer {
+    signer: EcdsaSigner,
+    pub(super) public: PublicKey,
+}
+
+impl Signer {
+    pub(super) fn new(name: &str) -> Self {
+        let keys = EcdsaKeys::new(EllipticCurve::P256).unwrap();
+        let public = PublicKey::from_spki(name, &keys.public_key_to_der().unwrap()).unwrap();
+        Self { signer: EcdsaSigner::from_ecdsa_keys(&keys).unwrap(), public }
+    }
+
+    pub(super) fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.signer.sign(message).unwrap()
+    }
+
+    /// An entry of this log, signed as it is.
+    pub(super) fn entry(&self, body: &[u8]) -> Entry {
+        self.stamp(Entry {
+            body: STANDARD.encode(body),
+            integrated_time: TIME,
+            log_index: 42,
+            log_id: self.public.fingerprint().to_string(),
+            timestamp: Vec::new(),
+        })
+    }
+
+    /// The entry with this log's timestamp over what it says now.
+    pub(super) fn stamp(&self, mut entry: Entry) -> Entry {
+        entry.timestamp = self.sign(entry.signed_bytes().as_bytes());
+        entry
+    }
+}
+
+/// The body that a log keeps of a signature.
+pub(super) fn body(payload: &[u8], signature: &[u8], key: &PublicKey) -> Vec<u8> {
+    serde_json::to_vec(&Body::new(&Subject { payload, signature, key })).unwrap()
+}
+
+/// A layer as a registry answers it.
+pub(super) fn layer(payload: &[u8], signature: &[u8], bundle: Option<String>) -> Layer {
+    let mut annotations = std::collections::BTreeMap::new();
+    annotations.insert(SIGNATURE_ANNOTATION.to_owned(), STANDARD.encode(signature));
+    annotations.extend(bundle.map(|text| (bundle::ANNOTATION.to_owned(), text)));
+    Layer { digest: Digest::of(payload), content: Content::Bytes(Bytes::copy_from_slice(payload)), annotations }
+}
