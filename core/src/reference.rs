@@ -151,7 +151,11 @@ impl FromStr for Repository {
         let Some((registry, path)) = text.split_once('/') else {
             return fail("it names no registry, or no repository in it");
         };
-        let registry = registry.parse::<Registry>().map_err(|error| ReferenceError { what: "image", text: text.to_owned(), ..error })?;
+        let registry = registry.parse::<Registry>().map_err(|error| ReferenceError {
+            what: "image",
+            text: text.to_owned(),
+            ..error
+        })?;
         if path.bytes().any(|b| b.is_ascii_uppercase()) {
             return fail("its path has upper-case letters");
         }
@@ -382,3 +386,6 @@ macro_rules! serde_as_text {
 }
 
 serde_as_text!(Registry, Repository, Tag, Digest, ImageRef);
+
+#[cfg(test)]
+mod tests;

@@ -105,9 +105,10 @@ pub fn handshake_fault(error: &(dyn Error + 'static)) -> Option<HandshakeFault> 
     let mut next = Some(error);
     while let Some(error) = next {
         match error.downcast_ref::<rustls::Error>() {
-            Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-                return Some(HandshakeFault::UnknownAuthority);
-            }
+            // A bad signature is one by an authority of the same name with another key: a private one made anew.
+            Some(rustls::Error::InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::BadSignature,
+            )) => return Some(HandshakeFault::UnknownAuthority),
             Some(rustls::Error::InvalidCertificate(_)) => return Some(HandshakeFault::Certificate),
             Some(rustls::Error::InvalidMessage(_)) => return Some(HandshakeFault::NotTls),
             _ => {}

@@ -20,31 +20,41 @@ const ANSWER_MAX: u64 = 64 * 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a helper says, with a failing exit code, when it knows nothing. Nothing else tells this from a fault.
-const NOT_FOUND: &str = "credentials not found";
+const NOT_FOUND: &[u8] = b"credentials not found";
 
-/// Asks the helper for a registry's credentials; `None` when it has none.
+/// Asks the helper of this name for a registry's credentials; `None` when it has none. `path` is the file that names it.
 pub(super) async fn get(name: &str, key: &str, path: &Path) -> Result<Option<Credential>, CredentialError> {
-    let helper = format!("docker-credential-{name}");
-    let answer = |why: &str| CredentialError::HelperAnswer {
-        helper: helper.clone(),
+    let program = format!("docker-credential-{name}");
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
+        return Err(answer(&program, key, path, "its name is no program's"));
+    }
+    ask(&program, key, path).await
+}
+
+pub(super) async fn ask(program: &str, key: &str, path: &Path) -> Result<Option<Credential>, CredentialError> {
+    let (ended_well, said) = tokio::time::timeout(PATIENCE, run(program, key))
+        .await
+        .map_err(|_| answer(program, key, path, "it did not answer in time"))?
+        .map_err(|source| CredentialError::Helper { helper: program.to_owned(), path: path.to_owned(), source })?;
+    if ended_well {
+        let found = parse(&said);
+        return found
+            .map(Some)
+            .ok_or_else(|| answer(program, key, path, "it answers no JSON with Username and Secret"));
+    }
+    match said.starts_with(NOT_FOUND) {
+        true => Ok(None),
+        false => Err(answer(program, key, path, "it failed")),
+    }
+}
+
+fn answer(helper: &str, key: &str, path: &Path, why: &str) -> CredentialError {
+    CredentialError::HelperAnswer {
+        helper: helper.to_owned(),
         path: path.to_owned(),
         key: key.to_owned(),
         why: why.to_owned(),
-    };
-    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
-        return Err(answer("its name is no program's"));
     }
-    let run = tokio::time::timeout(PATIENCE, run(&helper, key)).await;
-    let (ended_well, said) = run
-        .map_err(|_| answer("it did not answer in time"))?
-        .map_err(|source| CredentialError::Helper { helper: helper.clone(), path: path.to_owned(), source })?;
-    if !ended_well {
-        return match String::from_utf8_lossy(&said).starts_with(NOT_FOUND) {
-            true => Ok(None),
-            false => Err(answer("it failed")),
-        };
-    }
-    parse(&said).map(Some).ok_or_else(|| answer("its answer is no JSON with Username and Secret"))
 }
 
 async fn run(helper: &str, key: &str) -> std::io::Result<(bool, Zeroizing<Vec<u8>>)> {

@@ -137,7 +137,11 @@ impl Authorizer {
         } else {
             authorization = self.basic()?;
             let scopes = scopes.iter().map(|scope| ("scope", scope.as_str()));
-            request.url.query_pairs_mut().extend_pairs(service.map(|service| ("service", service))).extend_pairs(scopes);
+            request
+                .url
+                .query_pairs_mut()
+                .extend_pairs(service.map(|service| ("service", service)))
+                .extend_pairs(scopes);
         }
         let answer = wire.exchange(&request, authorization.as_ref()).await?;
         match answer.status {
@@ -245,7 +249,10 @@ mod tests {
         let pushing = r#"Bearer realm="https://a.test/t",service="a.test",scope="repository:a/b:pull,push",error="insufficient_scope""#;
         assert_eq!(bearer_of(&[pushing]), known("https://a.test/t", "a.test", &["repository:a/b:pull,push"]));
         assert_eq!(bearer_of(&[r#"Basic realm="x""#, forgejo]).map(|b| b.0), Some("https://git.test/v2/token".into()));
-        assert_eq!(bearer_of(&[r#"Basic realm="x", bearer realm="https://b.test/""#]).map(|b| b.0), Some("https://b.test/".into()));
+        assert_eq!(
+            bearer_of(&[r#"Basic realm="x", bearer realm="https://b.test/""#]).map(|b| b.0),
+            Some("https://b.test/".into())
+        );
     }
 
     #[test]

@@ -86,11 +86,7 @@ impl Client {
     }
 
     /// A manifest of at most 4 MiB; `None` when there is none. One that was asked for by digest has that digest.
-    pub async fn manifest(
-        &self,
-        repository: &Repository,
-        target: &Target,
-    ) -> Result<Option<Manifest>, RegistryError> {
+    pub async fn manifest(&self, repository: &Repository, target: &Target) -> Result<Option<Manifest>, RegistryError> {
         let url = self.wire.url(&format!("v2/{}/manifests/{target}", repository.path()))?;
         let mut request = Request::new(Method::GET, url, MANIFEST_MAX);
         request.headers.insert(ACCEPT, HeaderValue::from_static(manifest::ACCEPTED));
@@ -132,12 +128,7 @@ impl Client {
     }
 
     /// A blob of at most `limit` bytes; its bytes have the digest.
-    pub async fn blob(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-        limit: usize,
-    ) -> Result<Bytes, RegistryError> {
+    pub async fn blob(&self, repository: &Repository, digest: &Digest, limit: usize) -> Result<Bytes, RegistryError> {
         let url = self.wire.url(&format!("v2/{}/blobs/{digest}", repository.path()))?;
         let answer = self.call(Request::new(Method::GET, url, limit), Right::Pull).await?;
         if answer.status == StatusCode::NOT_FOUND {
@@ -158,7 +149,8 @@ impl Client {
         let octets = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))]);
         let mut url = self.uploads(repository)?;
         url.query_pairs_mut().append_pair("digest", &digest.to_string());
-        let start = Request { headers: octets.clone(), body: body.clone(), ..Request::new(Method::POST, url, PAGE_MAX) };
+        let start =
+            Request { headers: octets.clone(), body: body.clone(), ..Request::new(Method::POST, url, PAGE_MAX) };
         let answer = present(self.call(start, Right::Push).await?)?;
         if answer.status != StatusCode::ACCEPTED {
             stored(&answer, digest)?;

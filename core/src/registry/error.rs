@@ -194,7 +194,7 @@ impl Explain for RegistryError {
             Self::Certificate { .. } => {
                 "renew the registry's certificate, or use the name that it was made for; a self-signed one must not be \
                  marked as an authority's: make an authority and sign the registry's certificate with it"
-            },
+            }
             Self::Unauthorized { anonymous: true, .. } => {
                 "give a user and a token, or log in with `podman login` as the user that runs this"
             }
@@ -212,7 +212,9 @@ impl Explain for RegistryError {
             }
             Self::Server { status: 429, .. } => "the registry limits how often it may be asked: try again later",
             Self::Server { .. } => "look at the registry's own log, then try again",
-            Self::Redirect { .. } | Self::Protocol { .. } => "check that the name is a registry's and that no proxy or login page answers for it",
+            Self::Redirect { .. } | Self::Protocol { .. } => {
+                "check that the name is a registry's and that no proxy or login page answers for it"
+            }
             Self::Setup { .. } | Self::TooLarge { .. } | Self::Refused { .. } => return None,
         };
         Some(hint.to_owned())

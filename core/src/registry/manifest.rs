@@ -104,7 +104,8 @@ pub(super) fn media_type(headers: &HeaderMap, body: &[u8]) -> Result<&'static st
     let named = header.split(';').next().unwrap_or_default().trim();
     let known = [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST].into_iter().find(|known| *known == named);
     let known = known.ok_or_else(|| format!("a manifest of the media type {:?}", escape(named)))?;
-    let itself: Itself = serde_json::from_slice(body).map_err(|error| format!("a manifest that is no JSON: {error}"))?;
+    let itself: Itself =
+        serde_json::from_slice(body).map_err(|error| format!("a manifest that is no JSON: {error}"))?;
     match itself.media_type {
         Some(own) if own != known => Err(format!("a manifest sent as {known} that calls itself {:?}", escape(&own))),
         _ => Ok(known),

@@ -21,6 +21,10 @@ mod client;
 mod error;
 mod manifest;
 mod retry;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use client::Client;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Method, StatusCode, Url, redirect};
 use serde::Deserialize;
 
@@ -218,7 +218,8 @@ impl Wire {
         }
         let mut builder = self.http.request(request.method.clone(), url).headers(request.headers.clone());
         if matches!(request.method, Method::POST | Method::PUT) {
-            builder = builder.body(request.body.clone());
+            // Named even when there is none: proxies refuse a POST without it (411), and the client leaves a 0 out.
+            builder = builder.header(CONTENT_LENGTH, request.body.len()).body(request.body.clone());
         }
         if let Some(value) = authorization {
             builder = builder.header(AUTHORIZATION, value);
