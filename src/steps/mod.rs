@@ -2,6 +2,7 @@
 
 pub mod build;
 mod containerfile;
+pub mod deploy;
 pub mod promote;
 pub mod push;
 

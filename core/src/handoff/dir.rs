@@ -282,6 +282,12 @@ impl Dir {
         }
     }
 
+    /// Whether a file that was put here is still at its name, unchanged.
+    #[must_use]
+    pub fn holds(&self, name: &OsStr, put: &Stamp) -> bool {
+        self.stat(name).is_ok_and(|stat| Stamp::of(&stat) == *put)
+    }
+
     /// When what is at a name was last written, whatever type of file it is. `None` if nothing is there.
     ///
     /// # Errors

@@ -1,0 +1,1 @@
+//! Against hosts of every kind.
