@@ -7,6 +7,7 @@ mod lines;
 mod origin;
 mod parse;
 mod raw;
+mod secrets;
 pub mod table;
 
 use std::collections::BTreeMap;
@@ -15,11 +16,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tagship_core::reference::{Digest, Repository, Tag};
+use tagship_core::registry::Target;
 use tagship_core::secret::Secret;
 
 pub use error::InputError;
 pub use origin::Origin;
+pub use parse::new_password;
 pub use raw::Raw;
+pub use secrets::Secrets;
 
 /// One step of a release, in the order of the full form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -161,4 +165,32 @@ impl Inputs {
     pub fn wants(&self, step: Step) -> bool {
         self.steps.contains(&step)
     }
+
+    /// Hands out each secret that must not show in a log, with the one form of it that only we know how to derive: the
+    /// value of a Basic authorization header (RFC 7617 section 2).
+    pub fn each_secret(&self, mut hide: impl FnMut(&str)) {
+        if let Some((user, secret)) = &self.access.login
+            && let Some(secret) = secret.expose_str()
+        {
+            hide(secret);
+            hide(&format!("{user}:{secret}"));
+        }
+        if let Some(key) = &self.key {
+            [&key.pem, &key.password].into_iter().filter_map(Secret::expose_str).for_each(hide);
+        }
+    }
+}
+
+/// What `tagship verify` is asked to do.
+pub struct Check {
+    /// Where the image lives.
+    pub image: Repository,
+    /// Which image: by tag or digest.
+    pub target: Target,
+    /// How to reach the registry.
+    pub access: Access,
+    /// The public key, PEM.
+    pub public_key: Vec<u8>,
+    /// The transparency log that must have recorded the signature, if one must.
+    pub log: Option<TransparencyLog>,
 }

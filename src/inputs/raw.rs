@@ -8,13 +8,13 @@ use std::ffi::{OsStr, OsString};
 use tagship_core::secret::Secret;
 
 use super::error::InputError;
+use super::secrets::Secrets;
 use super::table::{self, Given, INPUTS, Input};
 
 /// Values by the input's name. Secrets are kept apart, in a type that cannot be shown.
-#[derive(Default)]
 pub struct Raw {
     values: BTreeMap<&'static str, String>,
-    secrets: BTreeMap<&'static str, Secret>,
+    secrets: Secrets,
 }
 
 impl Raw {
@@ -25,8 +25,11 @@ impl Raw {
     /// # Errors
     /// When an input is unknown, not supported, or not text. The runner passes undeclared ones as well, so that a
     /// misspelt name is found here.
-    pub fn from_action(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<Raw, InputError> {
-        let mut raw = Raw::default();
+    pub fn from_action(
+        variables: impl Iterator<Item = (OsString, OsString)>,
+        secrets: Secrets,
+    ) -> Result<Raw, InputError> {
+        let mut raw = Raw { values: BTreeMap::new(), secrets };
         for (variable, value) in variables {
             let Some(name) = variable.to_str().and_then(|variable| variable.strip_prefix("INPUT_")) else { continue };
             let name = name.to_lowercase();
@@ -36,7 +39,8 @@ impl Raw {
             let input = table::find(&name).ok_or_else(|| InputError::unknown(&name))?;
             match input.given {
                 Given::Anywhere => raw.put(input, text(input, &value)?),
-                Given::Secret(_) => raw.hide(input, value),
+                // Taken out of the environment before anything else ran.
+                Given::Secret(_) => {}
                 Given::NotYet => return Err(InputError::NotYet { name: input.name, what: input.help }),
             }
         }
@@ -47,26 +51,13 @@ impl Raw {
     ///
     /// # Errors
     /// When a flag's value is not text.
-    pub fn from_flags(
-        flags: &clap::ArgMatches,
-        variable: impl Fn(&str) -> Option<OsString>,
-    ) -> Result<Raw, InputError> {
-        let mut raw = Raw::default();
+    pub fn from_flags(flags: &clap::ArgMatches, secrets: Secrets) -> Result<Raw, InputError> {
+        let mut raw = Raw { values: BTreeMap::new(), secrets };
         for input in INPUTS {
-            match input.given {
-                Given::Anywhere => {
-                    // A flag that this subcommand does not have is no error, and not given.
-                    let Ok(Some(values)) = flags.try_get_many::<OsString>(input.name) else { continue };
-                    let lines: Vec<_> = values.map(|value| text(input, value)).collect::<Result<_, _>>()?;
-                    raw.put(input, lines.join("\n"));
-                }
-                Given::Secret(name) => {
-                    if let Some(value) = variable(name).filter(|value| !value.is_empty()) {
-                        raw.hide(input, value);
-                    }
-                }
-                Given::NotYet => {}
-            }
+            // A flag that this subcommand does not have is not given.
+            let Ok(Some(values)) = flags.try_get_many::<OsString>(input.name) else { continue };
+            let lines: Vec<_> = values.map(|value| text(input, value)).collect::<Result<_, _>>()?;
+            raw.put(input, lines.join("\n"));
         }
         Ok(raw)
     }
@@ -85,10 +76,6 @@ impl Raw {
     fn put(&mut self, input: &Input, value: String) {
         self.values.insert(input.name, value);
     }
-
-    fn hide(&mut self, input: &Input, value: OsString) {
-        self.secrets.insert(input.name, Secret::new(value.into_encoded_bytes()));
-    }
 }
 
 fn text(input: &Input, value: &OsStr) -> Result<String, InputError> {
@@ -104,8 +91,10 @@ pub(super) mod testing {
 
     /// What the action would be given.
     pub(crate) fn action(inputs: &[(&str, &str)]) -> Result<Raw, InputError> {
-        let variables = inputs.iter().map(|(name, value)| (format!("INPUT_{}", name.to_uppercase()).into(), value.into()));
-        Raw::from_action(variables)
+        let variable = |name: &str| format!("INPUT_{}", name.to_uppercase());
+        let variables = inputs.iter().map(|(name, value)| (variable(name).into(), value.into()));
+        let secrets = inputs.iter().map(|(name, value)| (variable(name), value.as_bytes().to_vec()));
+        Raw::from_action(variables, Secrets::from_variables(secrets))
     }
 }
 
@@ -126,7 +115,6 @@ mod tests {
         let raw = action(&[("context", ""), ("tag", ""), ("key", "")]).expect("known names");
         assert_eq!(raw.get("context"), Some("."), "the default");
         assert_eq!(raw.get("tag"), None);
-        assert!(raw.secrets.is_empty());
     }
 
     #[test]
@@ -157,7 +145,8 @@ mod tests {
     #[test]
     fn other_variables_are_not_read() {
         let variables = [("PATH", "/bin"), ("KEY", "secret"), ("input_image", "x"), ("XINPUT_IMAGE", "x")];
-        let raw = Raw::from_action(variables.into_iter().map(|(name, value)| (name.into(), value.into()))).expect("none");
-        assert!(raw.values.is_empty() && raw.secrets.is_empty());
+        let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
+        let raw = Raw::from_action(variables, Secrets::from_variables([])).expect("none");
+        assert!(raw.values.is_empty());
     }
 }

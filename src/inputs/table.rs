@@ -273,6 +273,12 @@ pub fn find(name: &str) -> Option<&'static Input> {
     INPUTS.iter().find(|input| input.name == name)
 }
 
+/// The variable in which a runner passes an input to an action: its dashes are kept.
+#[must_use]
+pub fn variable(name: &str) -> String {
+    format!("INPUT_{}", name.to_uppercase())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

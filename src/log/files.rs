@@ -43,10 +43,14 @@ fn append(path: &Path, text: &str) -> std::io::Result<()> {
     OpenOptions::new().create(true).append(true).open(path)?.write_all(text.as_bytes())
 }
 
-/// Every value in the delimited form: a value can then hold any character without starting an output of its own.
+/// A line each, or the delimited form for a value of several: no value can start an output of its own.
 fn render_outputs(outputs: &[(&str, String)]) -> String {
     let mut text = String::new();
     for (name, value) in outputs {
+        if !value.contains(['\n', '\r']) {
+            text.push_str(&format!("{name}={value}\n"));
+            continue;
+        }
         let mut delimiter = "TAGSHIP_END".to_owned();
         while value.lines().any(|line| line == delimiter) {
             delimiter.push('_');
@@ -67,6 +71,10 @@ mod tests {
         let mut outputs = Vec::new();
         let mut lines = text.lines();
         while let Some(line) = lines.next() {
+            if let Some((name, value)) = line.split_once('=').filter(|(name, _)| !name.contains("<<")) {
+                outputs.push((name.to_owned(), value.to_owned()));
+                continue;
+            }
             let (name, delimiter) = line.split_once("<<").expect("delimited form");
             let value: Vec<_> = lines.by_ref().take_while(|line| *line != delimiter).collect();
             outputs.push((name.to_owned(), value.join("\n")));
@@ -106,6 +114,6 @@ mod tests {
         let files = RunnerFiles { output: Some(path.clone()), summary: None };
         files.write_outputs(&[("tag", "v1".to_owned())]).expect("written");
         files.write_summary(&["nowhere".to_owned()]).expect("nothing to write to");
-        assert_eq!(std::fs::read_to_string(&path).expect("text"), "old=1\ntag<<TAGSHIP_END\nv1\nTAGSHIP_END\n");
+        assert_eq!(std::fs::read_to_string(&path).expect("text"), "old=1\ntag=v1\n");
     }
 }

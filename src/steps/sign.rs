@@ -37,8 +37,10 @@ pub struct Needs<'a> {
 }
 
 /// What the step learned.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Signed {
+    /// The signature as it was read back and verified.
+    pub verified: Verified,
     /// The digest that is signed.
     pub digest: Digest,
     /// The log entry's index, if it was recorded.
@@ -156,6 +158,7 @@ fn policy(key: &PublicKey, rekor: Option<&rekor::Log>) -> Policy {
 
 fn signed(verified: &Verified, reused: bool) -> Signed {
     Signed {
+        verified: verified.clone(),
         digest: verified.digest(),
         log_index: verified.logged().map(|logged| logged.index()),
         key: verified.key_fingerprint(),

@@ -1,0 +1,97 @@
+//! The secrets that came in the environment, taken out of it before anything else runs.
+//!
+//! The environment that a process is started with stays readable in its memory and under `/proc` for its whole life,
+//! so the values are wiped there. What they open is known elsewhere.
+
+use std::collections::BTreeMap;
+
+use tagship_core::secret::Secret;
+use tagship_core::sys::{self, SysError};
+
+use super::table::{self, Given, INPUTS};
+
+/// Tokens that a runner gives each job and that are of no use here: what is not in memory cannot be taken from it.
+const TOKENS: [&str; 4] = ["FORGEJO_TOKEN", "GITHUB_TOKEN", "ACTIONS_RUNTIME_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"];
+
+/// Secrets by their input's name.
+pub struct Secrets(BTreeMap<&'static str, Secret>);
+
+impl Secrets {
+    /// Takes them. Only while there is a single thread.
+    ///
+    /// # Errors
+    /// When there are threads already.
+    pub fn take() -> Result<Secrets, SysError> {
+        let variables = INPUTS.iter().flat_map(|input| variables(input.name)).filter(|name| !name.is_empty());
+        let names: Vec<String> = variables.chain(TOKENS.map(str::to_owned)).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let taken = sys::take_from_environment(&names)?;
+        Ok(Secrets::from_variables(taken.into_iter().map(|(name, mut value)| (name, std::mem::take(&mut *value)))))
+    }
+
+    /// Sorts variables by the input that they are for. Empty ones were not given, and the action's own come first.
+    pub(super) fn from_variables(taken: impl IntoIterator<Item = (String, Vec<u8>)>) -> Secrets {
+        let mut taken: BTreeMap<String, Secret> = taken
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| (name, Secret::new(value)))
+            .collect();
+        let mut secrets = BTreeMap::new();
+        for input in INPUTS {
+            // The runner's copy under the bare name is wiped, and never read.
+            let [own, tools, _] = variables(input.name);
+            if let Some(secret) = taken.remove(&own).or_else(|| taken.remove(&tools)) {
+                secrets.insert(input.name, secret);
+            }
+        }
+        Secrets(secrets)
+    }
+
+    pub(super) fn remove(&mut self, name: &str) -> Option<Secret> {
+        self.0.remove(name)
+    }
+}
+
+/// Where an input's secret may be: the action's variable, the tool's, and the bare name under which runners pass each
+/// input to an action without arguments of the caller's. Empty names, which no variable has, for what is no secret.
+fn variables(name: &'static str) -> [String; 3] {
+    match table::find(name).map(|input| input.given) {
+        Some(Given::Secret(tools)) => [table::variable(name), tools.to_owned(), name.to_owned()],
+        _ => [const { String::new() }; 3],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(variables: &[(&str, &str)]) -> Secrets {
+        Secrets::from_variables(variables.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())))
+    }
+
+    fn get(secrets: &mut Secrets, name: &str) -> Option<String> {
+        secrets.remove(name).and_then(|secret| secret.expose_str().map(str::to_owned))
+    }
+
+    #[test]
+    fn the_actions_come_before_the_tools() {
+        let mut secrets = of(&[("TAGSHIP_KEY", "tool"), ("INPUT_KEY", "action"), ("key", "bare")]);
+        assert_eq!(get(&mut secrets, "key").as_deref(), Some("action"));
+        let mut secrets = of(&[("TAGSHIP_REGISTRY_TOKEN", "tool"), ("INPUT_REGISTRY-TOKEN", "")]);
+        assert_eq!(get(&mut secrets, "registry-token").as_deref(), Some("tool"));
+    }
+
+    #[test]
+    fn empty_and_bare_are_not_given() {
+        let mut secrets = of(&[("INPUT_KEY", ""), ("key-password", "bare"), ("FORGEJO_TOKEN", "t")]);
+        for name in ["key", "key-password", "registry-token"] {
+            assert_eq!(get(&mut secrets, name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_secret_has_its_three_names() {
+        assert_eq!(variables("key-password"), ["INPUT_KEY-PASSWORD", "TAGSHIP_KEY_PASSWORD", "key-password"]);
+        assert!(variables("image").iter().all(String::is_empty));
+    }
+}
