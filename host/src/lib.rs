@@ -5,9 +5,17 @@
 pub mod answer;
 pub mod config;
 pub mod deploy;
+pub mod deploy_command;
+pub mod desk;
+pub mod health;
 pub mod history;
+pub mod images;
 pub mod inbox;
 pub mod journal;
+pub mod report;
+pub mod requests;
 pub mod services;
 pub mod state_dir;
 pub mod trust;
+pub mod verify;
+mod engine;

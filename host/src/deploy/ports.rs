@@ -69,6 +69,9 @@ pub trait Store: Sync {
     /// Whether an image is in the store.
     fn has(&self, image: &ImageId) -> impl Future<Output = Result<bool, Self::Error>> + Send;
 
+    /// Gives an image a name of its own, so that pruning spares it although its other names move on.
+    fn keep(&self, image: &ImageId) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
     /// Makes a local name stand for an image.
     fn place(&self, leave: Leave<'_>, name: &LocalName) -> impl Future<Output = Result<(), Self::Error>> + Send;
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_util::{
-    future::{join_all, try_join_all, try_join3},
+    future::{join_all, try_join, try_join_all, try_join3},
     stream::{FuturesUnordered, StreamExt},
 };
 use tagship_core::{reference::Tag, signature::Verified};
@@ -330,12 +330,21 @@ impl<'a, U: Units, S: Store, C: Containers> World<'a, U, S, C> {
         let Source::Verified(verified) = &self.source else { return Ok(()) };
         let begun = Instant::now();
         let progress = |line: &str| self.tell(Part::Pull, None, "progress", line, None);
-        let pulled = self.ground.store.pull(verified, &progress).await.map_err(|error| Failure::of(&error))?;
+        let pulled = async { self.ground.store.pull(verified, &progress).await.map_err(|error| Failure::of(&error)) };
+        let (pulled, ()) = try_join(pulled, self.keep_incumbents()).await?;
         let text = format!("{} is in the store as {}", verified.digest(), pulled.image().short());
         self.tell(Part::Pull, None, "pulled", &text, Some(begun.elapsed()));
         self.require_healthcheck(&pulled)?;
         // Pulled once a deploy; a second value could only be the same.
         let _ = self.pulled.set(pulled);
+        Ok(())
+    }
+
+    /// What runs now may have no name left once the services' names have moved.
+    async fn keep_incumbents(&self) -> Result<(), Failure> {
+        for image in self.services.iter().filter_map(|s| s.image.as_ref()).collect::<BTreeSet<_>>() {
+            self.ground.store.keep(image).await.map_err(|error| Failure::of(&error))?;
+        }
         Ok(())
     }
 

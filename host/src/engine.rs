@@ -1,0 +1,81 @@
+//! What the engine's adapters share: its own words in an error, and the one request that Podman alone knows.
+//!
+//! Images are `images`' business, containers `health`'s.
+
+use std::path::Path;
+
+use bollard::errors::Error;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+};
+
+/// The largest answer that is read: a healthcheck's log holds a few outputs of some hundred bytes.
+const LARGEST: u64 = 1024 * 1024;
+
+/// The engine's own words, without the client's around them.
+pub(crate) fn words(error: &Error) -> String {
+    match error {
+        Error::DockerResponseServerError { message, .. } => message.trim().to_owned(),
+        Error::DockerStreamError { error } => error.trim().to_owned(),
+        other => tagship_core::explain::chain(other),
+    }
+}
+
+/// The engine says that there is no such thing.
+pub(crate) fn is_absent(error: &Error) -> bool {
+    matches!(error, Error::DockerResponseServerError { status_code: 404, .. })
+}
+
+/// Asks Podman's own API, which the client has no calls for, and returns the status and body of the answer.
+///
+/// HTTP/1.0, so that the answer ends with the connection and is never chunked.
+pub(crate) async fn get(socket: &Path, path: &str) -> std::io::Result<(u16, Vec<u8>)> {
+    let mut stream = UnixStream::connect(socket).await?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.take(LARGEST).read_to_end(&mut answer).await?;
+    parse(&answer).ok_or_else(|| std::io::Error::new(std::io::ErrorKind::InvalidData, "no HTTP answer"))
+}
+
+fn parse(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let (head, body) = answer.split_at_checked(end)?;
+    let status = std::str::from_utf8(head).ok()?.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
+    Some((status, body.get(4..)?.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_read() {
+        let answer = b"HTTP/1.0 404 Not Found\r\nServer: Libpod\r\n\r\n{}\r\n\r\n";
+        assert_eq!(parse(answer), Some((404, b"{}\r\n\r\n".to_vec())));
+    }
+
+    #[test]
+    fn what_is_no_answer_is_refused() {
+        for (defect, answer) in [
+            ("empty", &b""[..]),
+            ("no end of head", b"HTTP/1.0 200 OK\r\n"),
+            ("no status", b"HTTP/1.0\r\n\r\n"),
+            ("status in letters", b"HTTP/1.0 fine\r\n\r\n"),
+            ("other protocol", b"SSH-2.0 200\r\n\r\n"),
+            ("not UTF-8", b"HTTP/1.0 200 \xff\r\n\r\n"),
+        ] {
+            assert_eq!(parse(answer), None, "{defect}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_closes_at_once_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("engine.sock");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let server = tokio::spawn(async move { drop(listener.accept().await.unwrap()) });
+        assert!(get(&path, "/").await.is_err());
+        server.await.unwrap();
+    }
+}

@@ -1,0 +1,306 @@
+//! The local image store: pull by digest, local names, and which older images go.
+//!
+//! It does what it is given leave for; who gives leave is `deploy`'s business.
+
+use std::collections::BTreeMap;
+
+use bollard::{
+    Docker,
+    errors::Error as EngineError,
+    models::ImageInspect,
+    query_parameters::{
+        CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder, TagImageOptionsBuilder,
+    },
+};
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use tagship_core::{explain::Explain, reference::ImageRef, signature::Verified};
+
+use crate::{
+    config::{App, Settings},
+    deploy::{ImageId, Leave, LocalName, Pulled, Store},
+    engine,
+};
+
+/// The engine's image store, as one app uses it.
+#[derive(Debug, Clone)]
+pub struct LocalStore {
+    docker: Docker,
+    /// `localhost/tagship/APP`: each image that was ever put in place has a name of its own there, so that no pruning of
+    /// unnamed images takes it away, and so that its turn to go is known.
+    kept: String,
+}
+
+/// What went wrong with the image store.
+#[derive(Debug, thiserror::Error)]
+pub enum ImagesError {
+    /// The registry's image did not get into the store.
+    #[error("cannot pull {reference}: {words}")]
+    Pull {
+        /// What was pulled.
+        reference: String,
+        /// The engine's words.
+        words: String,
+    },
+    /// The store does not say that what was pulled is what was verified.
+    #[error("the store does not have {reference} after its pull")]
+    Other {
+        /// What was pulled.
+        reference: String,
+    },
+    /// The store did not do what it was asked for.
+    #[error("cannot {action} {name}: {words}")]
+    Engine {
+        /// What was asked.
+        action: &'static str,
+        /// Of what.
+        name: String,
+        /// The engine's words.
+        words: String,
+    },
+}
+
+impl Explain for ImagesError {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Pull { .. } | Self::Other { .. } => "pull",
+            Self::Engine { .. } => "engine",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let words = match self {
+            Self::Pull { words, .. } | Self::Engine { words, .. } => words.to_lowercase(),
+            Self::Other { .. } => return None,
+        };
+        let says = |any: &[&str]| any.iter().any(|part| words.contains(part));
+        let hint = if says(&["no space left", "quota exceeded"]) {
+            "make room on the disk; `podman system df` shows what images take"
+        } else if says(&["unauthorized", "authentication required", "denied", "forbidden"]) {
+            "run `podman login` as the app's user with an account that may read the image"
+        } else if says(&["x509", "certificate"]) {
+            "put the registry's CA where Podman looks: /etc/containers/certs.d/REGISTRY/ca.crt, or the system's store"
+        } else if says(&["signature", "policy"]) {
+            "the host's policy.json refuses the image: compare its key with the one in the app's configuration"
+        } else {
+            return None;
+        };
+        Some(hint.into())
+    }
+}
+
+impl LocalStore {
+    /// The store behind this engine, as this app uses it.
+    pub fn new(docker: Docker, app: &App) -> Self {
+        Self { docker, kept: format!("localhost/tagship/{app}") }
+    }
+
+    /// After a deploy: `running` counts as the newest, and of the images kept for this app all but the newest
+    /// `keep_images` go, as far as they have no other use. Returns what went.
+    pub async fn tidy(&self, settings: &Settings, running: &ImageId) -> Result<Vec<ImageId>, ImagesError> {
+        self.keep(running).await?;
+        let mut gone = Vec::new();
+        for image in surplus(self.kept_names().await?, settings.keep_images) {
+            if self.remove(settings, &image).await? {
+                gone.push(image);
+            }
+        }
+        Ok(gone)
+    }
+
+    /// Removes an image that only this app's repository and this program have names for. Not by force: what a container
+    /// uses stays, and so does what somebody else has a name for, but for our name.
+    async fn remove(&self, settings: &Settings, image: &ImageId) -> Result<bool, ImagesError> {
+        let Some(found) = self.inspect(image.as_str()).await? else { return Ok(false) };
+        let (ours, repository) = (format!("{}:", self.kept), settings.image.to_string());
+        let names = found.repo_tags.unwrap_or_default();
+        let theirs = |name: &&String| {
+            !name.starts_with(&ours) && name.strip_prefix(&repository).is_none_or(|rest| !rest.starts_with(':'))
+        };
+        let foreign = names.iter().any(|name| theirs(&name));
+        for name in names.iter().filter(|name| name.starts_with(&ours) || !foreign) {
+            self.untag(name).await?;
+        }
+        if foreign || self.inspect(image.as_str()).await?.is_none() {
+            return Ok(!foreign);
+        }
+        match self.delete(image.as_str()).await {
+            Ok(()) => Ok(true),
+            Err(EngineError::DockerResponseServerError { status_code: 409, .. }) => Ok(false),
+            Err(error) => Err(failed("remove", image.as_str(), &error)),
+        }
+    }
+
+    /// The names under which images are kept, and whose they are. A name begins with the time, so their order is that
+    /// of the deploys.
+    async fn kept_names(&self) -> Result<BTreeMap<String, ImageId>, ImagesError> {
+        let options = ListImagesOptionsBuilder::default().all(false).build();
+        let images = self.docker.list_images(Some(options)).await.map_err(|e| failed("list", "the images", &e))?;
+        let ours = format!("{}:", self.kept);
+        let names = images.into_iter().filter_map(|image| {
+            let id = ImageId::try_from(image.id).ok()?;
+            let names = image.repo_tags.into_iter().filter(|name| name.starts_with(&ours));
+            Some(names.map(|name| (name, id.clone())).collect::<Vec<_>>())
+        });
+        Ok(names.flatten().collect())
+    }
+
+    async fn inspect(&self, name: &str) -> Result<Option<ImageInspect>, ImagesError> {
+        match self.docker.inspect_image(name).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if engine::is_absent(&error) => Ok(None),
+            Err(error) => Err(failed("inspect", name, &error)),
+        }
+    }
+
+    async fn tag(&self, image: &ImageId, repository: &str, tag: &str) -> Result<(), ImagesError> {
+        let options = TagImageOptionsBuilder::default().repo(repository).tag(tag).build();
+        let tagged = self.docker.tag_image(image.as_str(), Some(options)).await;
+        tagged.map_err(|error| failed("name an image", &format!("{repository}:{tag}"), &error))
+    }
+
+    /// Takes one name away; the image stays while it has another.
+    async fn untag(&self, name: &str) -> Result<(), ImagesError> {
+        match self.delete(name).await {
+            Ok(()) => Ok(()),
+            Err(error) if engine::is_absent(&error) => Ok(()),
+            // Its last name, and a container uses it: it stays, named.
+            Err(EngineError::DockerResponseServerError { status_code: 409, .. }) => Ok(()),
+            Err(error) => Err(failed("untag", name, &error)),
+        }
+    }
+
+    async fn delete(&self, name: &str) -> Result<(), EngineError> {
+        let options = RemoveImageOptionsBuilder::default().force(false).build();
+        self.docker.remove_image(name, Some(options), None).await.map(drop)
+    }
+
+    /// The image, if the store has it under exactly this digest.
+    async fn pulled(&self, verified: &Verified, reference: &str) -> Result<Option<Pulled>, ImagesError> {
+        let Some(found) = self.inspect(reference).await? else { return Ok(None) };
+        let digest = verified.digest().to_string();
+        let named = found.repo_digests.iter().flatten().any(|name| name.ends_with(&format!("@{digest}")));
+        let image = found.id.and_then(|id| ImageId::try_from(id).ok()).filter(|_| named);
+        let test = found.config.and_then(|config| config.healthcheck).and_then(|check| check.test).unwrap_or_default();
+        let healthcheck = test.first().is_some_and(|first| first != "NONE");
+        Ok(image.map(|image| Pulled::new(verified, image, healthcheck)))
+    }
+}
+
+impl Store for LocalStore {
+    type Error = ImagesError;
+
+    async fn pull(&self, verified: &Verified, progress: &(dyn Fn(&str) + Sync)) -> Result<Pulled, ImagesError> {
+        let reference = ImageRef::pinned(verified.repository(), &verified.digest()).to_string();
+        if let Some(pulled) = self.pulled(verified, &reference).await? {
+            return Ok(pulled);
+        }
+        // Without a credential header the engine reads the user's own auth.json, as `podman pull` does.
+        let options = CreateImageOptionsBuilder::default().from_image(&reference).build();
+        let mut lines = self.docker.create_image(Some(options), None, None);
+        while let Some(line) = lines.next().await {
+            let failed = |words| ImagesError::Pull { reference: reference.clone(), words };
+            let line = line.map_err(|error| failed(engine::words(&error)))?;
+            if let Some(detail) = line.error_detail {
+                return Err(failed(detail.message.unwrap_or_else(|| "the engine does not say why".into())));
+            }
+            if let Some(status) = line.status.filter(|status| !status.trim().is_empty()) {
+                progress(status.trim());
+            }
+        }
+        self.pulled(verified, &reference).await?.ok_or(ImagesError::Other { reference })
+    }
+
+    async fn resolve(&self, name: &LocalName) -> Result<Option<ImageId>, ImagesError> {
+        let found = self.inspect(&name.to_string()).await?;
+        Ok(found.and_then(|found| found.id).and_then(|id| ImageId::try_from(id).ok()))
+    }
+
+    async fn has(&self, image: &ImageId) -> Result<bool, ImagesError> {
+        Ok(self.inspect(image.as_str()).await?.is_some())
+    }
+
+    async fn keep(&self, image: &ImageId) -> Result<(), ImagesError> {
+        let older = self.kept_names().await?;
+        let name = kept_tag(Timestamp::now(), image);
+        self.tag(image, &self.kept, &name).await?;
+        let name = format!("{}:{name}", self.kept);
+        for older in older.iter().filter(|(older, of)| **older != name && *of == image).map(|(older, _)| older) {
+            self.untag(older).await?;
+        }
+        Ok(())
+    }
+
+    async fn place(&self, leave: Leave<'_>, name: &LocalName) -> Result<(), ImagesError> {
+        self.tag(leave.image(), &name.repository.to_string(), name.tag.as_str()).await
+    }
+
+    async fn forget(&self, name: &LocalName) -> Result<(), ImagesError> {
+        self.untag(&name.to_string()).await
+    }
+}
+
+/// `20260102T030405.678Z-0123456789ab`: sorts by time.
+fn kept_tag(now: Timestamp, image: &ImageId) -> String {
+    format!("{}-{}", now.strftime("%Y%m%dT%H%M%S%.3fZ"), image.short())
+}
+
+/// All images but the newest ones; an image counts by its newest name.
+fn surplus(names: BTreeMap<String, ImageId>, keep: usize) -> Vec<ImageId> {
+    let mut newest_first: Vec<ImageId> = Vec::new();
+    for image in names.into_values().rev() {
+        if !newest_first.contains(&image) {
+            newest_first.push(image);
+        }
+    }
+    newest_first.split_off(keep.min(newest_first.len()))
+}
+
+fn failed(action: &'static str, name: &str, error: &EngineError) -> ImagesError {
+    ImagesError::Engine { action, name: name.into(), words: engine::words(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(digit: char) -> ImageId {
+        digit.to_string().repeat(64).try_into().unwrap()
+    }
+
+    fn names(list: &[(&str, char)]) -> BTreeMap<String, ImageId> {
+        list.iter().map(|(name, digit)| ((*name).to_owned(), id(*digit))).collect()
+    }
+
+    #[test]
+    fn the_newest_stay() {
+        let names = names(&[("20260101T000000Z-a", 'a'), ("20260103T000000Z-c", 'c'), ("20260102T000000Z-b", 'b')]);
+        assert_eq!(surplus(names.clone(), 2), [id('a')]);
+        assert_eq!(surplus(names.clone(), 0), [id('c'), id('b'), id('a')]);
+        assert_eq!(surplus(names, 7), []);
+    }
+
+    #[test]
+    fn an_image_counts_by_its_newest_name() {
+        let names = names(&[("20260101T000000Z-a", 'a'), ("20260102T000000Z-b", 'b'), ("20260103T000000Z-a", 'a')]);
+        assert_eq!(surplus(names, 1), [id('b')]);
+    }
+
+    #[test]
+    fn kept_names_sort_by_time_and_are_tags() {
+        let at = |second| kept_tag(Timestamp::from_second(second).unwrap(), &id('a'));
+        assert_eq!(at(0), "19700101T000000.000Z-aaaaaaaaaaaa");
+        assert!(at(1_700_000_000) < at(1_700_000_001));
+        assert!(at(0).parse::<tagship_core::reference::Tag>().is_ok());
+    }
+
+    #[test]
+    fn a_failed_pull_says_what_to_try() {
+        let hint = |words: &str| ImagesError::Pull { reference: "r".into(), words: words.into() }.hint();
+        assert!(hint("writing blob: no space left on device").unwrap().contains("disk"));
+        assert!(hint("unauthorized: authentication required").unwrap().contains("podman login"));
+        assert!(hint("tls: x509: certificate signed by unknown authority").unwrap().contains("CA"));
+        assert!(hint("A signature was required, but no signature exists").unwrap().contains("policy.json"));
+        assert_eq!(hint("something else"), None);
+    }
+}
