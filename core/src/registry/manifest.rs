@@ -83,11 +83,6 @@ impl Manifest {
     pub fn digest(&self) -> Digest {
         self.digest
     }
-
-    /// Whether it lists other manifests (an index, a manifest list) rather than layers.
-    pub fn is_index(&self) -> bool {
-        matches!(self.media_type.as_str(), OCI_INDEX | DOCKER_LIST)
-    }
 }
 
 /// The media type of a manifest that came, or what is wrong with it.
@@ -150,7 +145,5 @@ mod tests {
     fn the_digest_is_that_of_the_bytes() {
         let manifest = Manifest::new(OCI_INDEX, "{}");
         assert_eq!(manifest.digest(), Digest::of(b"{}"));
-        assert!(manifest.is_index());
-        assert!(!Manifest::new(DOCKER_MANIFEST, "{}").is_index());
     }
 }
