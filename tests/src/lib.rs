@@ -1,1 +1,17 @@
-//! Harness of the scenarios that run on a real host.
+//! Harness of the scenarios that run on a real host: a test host with the demo stack, commands run in it, and what
+//! they said. Scenarios live in `scenarios/`; what a scenario proves does not belong here.
+//!
+//! Assertions panic with the whole output of the command they speak of: a failed scenario must explain itself.
+#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod host;
+mod ran;
+mod release;
+mod state;
+mod suite;
+
+pub use host::{Host, IMAGE, SERVICES};
+pub use ran::Ran;
+pub use release::Release;
+pub use state::{Service, State};
+pub use suite::{Scenario, suite};

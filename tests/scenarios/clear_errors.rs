@@ -1,0 +1,138 @@
+//! What goes wrong around a release: a clear message with a hint, within seconds, nothing changed.
+
+use std::time::Duration;
+
+use tagship_tests::{Host, Release};
+
+use tagship_tests::Scenario;
+
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    ("registry_down", registry_down),
+    ("wrong_registry_password", wrong_registry_password),
+    ("credentials_that_may_not_push", credentials_that_may_not_push),
+    ("unknown_certificate_authority", unknown_certificate_authority),
+    ("engine_socket_missing", engine_socket_missing),
+    ("handoff_directory_missing", handoff_directory_missing),
+    ("handoff_not_mounted", handoff_not_mounted),
+    ("no_companion_there", no_companion_there),
+    ("wrong_key_password", wrong_key_password),
+    ("containerfile_that_fails", containerfile_that_fails),
+    ("bad_yaml", bad_yaml),
+    ("unknown_key_in_the_yaml", unknown_key_in_the_yaml),
+    ("service_that_does_not_exist", service_that_does_not_exist),
+    ("key_that_the_user_owns", key_that_the_user_owns),
+];
+
+/// How long a user waits for a message that needs no slow work.
+const SOON: Duration = Duration::from_secs(20);
+
+fn registry_down(host: &Host) {
+    host.baseline();
+    let before = host.state();
+    host.root("systemctl stop registry.target").ok();
+    let ran = host.release().run();
+    host.root("systemctl start registry.target").ok();
+    ran.exits(4).within(SOON).says("registry.test:5000").says("hint:");
+    assert_eq!(before, host.state());
+}
+
+fn wrong_registry_password(host: &Host) {
+    fails(host, 4, &["registry.test:5000", "hint:"], |r| r.env("TAGSHIP_REGISTRY_TOKEN", "not-the-password"));
+}
+
+fn credentials_that_may_not_push(host: &Host) {
+    fails(host, 4, &["push", "hint:"], |r| r.edit(". ~/host.env").flag("registry-user", "host"));
+}
+
+fn unknown_certificate_authority(host: &Host) {
+    // As in a container image that carries only the public authorities.
+    fails(host, 4, &["certificate", "ca"], |r| {
+        r.env("SSL_CERT_FILE", "/usr/share/ca-certificates/mozilla/ISRG_Root_X1.crt")
+            .env("SSL_CERT_DIR", "/nonexistent")
+    });
+}
+
+fn engine_socket_missing(host: &Host) {
+    fails(host, 3, &["socket", "hint:"], |r| r.env("DOCKER_HOST", "unix:///run/user/1000/nothing.sock"));
+}
+
+fn handoff_directory_missing(host: &Host) {
+    fails(host, 6, &["/home/app/nowhere", "hint:"], |r| r.flag("handoff", "/home/app/nowhere"));
+}
+
+fn handoff_not_mounted(host: &Host) {
+    // As the runner starts it: a folder that the image made is not the host's.
+    let before = host.baseline();
+    host.app(". ~/ci.env; cd ~/src/demo; mkdir -p /tmp/data; export INPUT_IMAGE=registry.test:5000/chris/demo INPUT_TAG=v0.3.0 INPUT_HANDOFF=/tmp/data INPUT_TLOG=false; env \"INPUT_REGISTRY-USER=ci\" tagship action")
+        .exits(6)
+        .within(SOON)
+        .says("mount")
+        .says("valid_volumes");
+    assert_eq!(before, host.state());
+}
+
+fn no_companion_there(host: &Host) {
+    fails(host, 6, &["companion", "hint:"], |r| r.edit("mkdir -p /tmp/empty").flag("handoff", "/tmp/empty"));
+}
+
+fn wrong_key_password(host: &Host) {
+    fails(host, 5, &["password", "hint:"], |r| r.env("TAGSHIP_KEY_PASSWORD", "wrong-password"));
+}
+
+fn containerfile_that_fails(host: &Host) {
+    fails(host, 3, &["no such app-server", "RUN"], |r| {
+        r.edit("echo 'RUN echo no such app-server; exit 7' >>Containerfile")
+    });
+}
+
+fn bad_yaml(host: &Host) {
+    with_configuration(host, "services: [demo-web\n", &["demo.yaml", "line"]);
+}
+
+fn unknown_key_in_the_yaml(host: &Host) {
+    with_configuration(host, "helth: {timeout: 5s}\n", &["helth", "demo.yaml"]);
+}
+
+fn service_that_does_not_exist(host: &Host) {
+    with_configuration_edit(host, "sed -i 's/demo-worker/demo-wroker/' ~/.config/tagship/demo.yaml", &["demo-wroker"]);
+}
+
+fn key_that_the_user_owns(host: &Host) {
+    with_configuration_edit(
+        host,
+        "cp /etc/containers/cosign-app.pub ~/mine.pub; sed -i 's#/etc/containers/cosign-app.pub#/home/app/mine.pub#' ~/.config/tagship/demo.yaml",
+        &["/home/app/mine.pub", "root"],
+    );
+}
+
+/// A release with this fault ends with this code and these words, soon, and changes nothing.
+fn fails<'a>(host: &'a Host, code: i32, words: &[&str], fault: impl FnOnce(Release<'a>) -> Release<'a>) {
+    let before = host.baseline();
+    let release = fault(host.release());
+    let tag = release.tag();
+    let mut ran = release.run().exits(code).within(SOON);
+    for word in words {
+        ran = ran.says(word);
+    }
+    assert_eq!(before, host.state());
+    assert_eq!(host.digest(&tag), None, "the version was pushed");
+}
+
+fn with_configuration(host: &Host, added: &str, words: &[&str]) {
+    with_configuration_edit(host, &format!("printf '{added}' >>~/.config/tagship/demo.yaml"), words);
+}
+
+/// With the companion's configuration changed like this, the release is red with these words and nothing is touched.
+fn with_configuration_edit(host: &Host, edit: &str, words: &[&str]) {
+    let before = host.baseline();
+    host.app(&format!("cp ~/.config/tagship/demo.yaml /tmp/good.yaml; {edit}")).ok();
+    let ran = host.release().run();
+    host.app("cp /tmp/good.yaml ~/.config/tagship/demo.yaml").ok();
+    let mut ran = ran.exits(1).says("refused");
+    for word in words {
+        ran = ran.says(word);
+    }
+    assert_eq!(before, host.state());
+    // Mended, it works: nothing was left behind.
+    host.release().run().ok();
+}

@@ -1,0 +1,32 @@
+//! Scenarios on a real host: systemd, rootless Podman, a registry with TLS and passwords, cosign.
+//!
+//! One host serves all of them, one after another; each starts from a proven state and mends what it broke.
+#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod clear_errors;
+mod interop;
+mod operate;
+mod plain;
+mod refusals;
+mod release;
+mod rollback;
+
+use std::process::ExitCode;
+
+use tagship_tests::{Host, suite};
+
+fn main() -> ExitCode {
+    suite(
+        || Host::boot("scenarios"),
+        &[
+            release::SCENARIOS,
+            interop::SCENARIOS,
+            refusals::SCENARIOS,
+            rollback::SCENARIOS,
+            operate::SCENARIOS,
+            plain::SCENARIOS,
+            clear_errors::SCENARIOS,
+        ]
+        .concat(),
+    )
+}

@@ -1,0 +1,81 @@
+//! Releases recorded in a real transparency log: Rekor on Trillian, inside the test host.
+#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+use std::process::ExitCode;
+
+use tagship_tests::{Host, IMAGE, Release, suite};
+
+fn main() -> ExitCode {
+    suite(
+        boot,
+        &[
+            ("cosign_finds_the_entry_of_a_release", cosign_finds_the_entry_of_a_release),
+            ("the_host_requires_the_log", the_host_requires_the_log),
+            ("a_log_that_is_down_is_named_and_nothing_is_deployed", a_log_that_is_down_is_named),
+            ("verifying_needs_no_log", verifying_needs_no_log),
+        ],
+    )
+}
+
+/// Where the log listens in the host, and its public key.
+const URL: &str = "http://127.0.0.1:3000";
+const KEY: &str = "/etc/containers/rekor.pub";
+
+fn boot() -> Host {
+    let host = Host::boot("log");
+    host.tool("rekor", &["up", "log"]).ok().says(URL);
+    host.app(&format!(
+        "sed -i 's#rekor: \"off\"#rekor: required\\n  rekor-keys: [{KEY}]#' ~/.config/tagship/demo.yaml"
+    ))
+    .ok();
+    host
+}
+
+fn recorded(release: Release<'_>) -> Release<'_> {
+    release
+        .edit("TAGSHIP_FLAGS=${TAGSHIP_FLAGS/--tlog false/--tlog true}")
+        .flag("rekor-url", URL)
+        .flag("rekor-public-key", KEY)
+}
+
+fn cosign_finds_the_entry_of_a_release(host: &Host) {
+    let release = recorded(host.release());
+    let tag = release.tag();
+    release.run().ok().says("log");
+    assert_eq!(host.digest(&tag), host.state().healthy().moving);
+    host.app(&format!("SIGSTORE_REKOR_PUBLIC_KEY={KEY} cosign verify --rekor-url {URL} --key /etc/containers/cosign-app.pub {IMAGE}:{tag}"))
+        .ok()
+        .says("Existence of the claims in the transparency log was verified");
+}
+
+fn the_host_requires_the_log(host: &Host) {
+    recorded(host.release()).run().ok();
+    let before = host.state().healthy();
+    host.release().run().exits(1).says("log-missing");
+    assert_eq!(before, host.state());
+}
+
+fn a_log_that_is_down_is_named(host: &Host) {
+    recorded(host.release()).run().ok();
+    let before = host.state().healthy();
+    host.tool("rekor", &["stop", "log"]).ok();
+    let release = recorded(host.release());
+    let tag = release.tag();
+    let ran = release.run();
+    host.tool("rekor", &["up", "log"]).ok();
+    ran.exits(5).says(URL).says("hint:");
+    assert_eq!(before, host.state());
+    // Run again with the log back, the same version goes through.
+    recorded(host.release().of(&tag)).run().ok();
+}
+
+fn verifying_needs_no_log(host: &Host) {
+    let release = recorded(host.release()).flag("steps", "build,push,sign");
+    let tag = release.tag();
+    release.run().ok();
+    let digest = host.digest(&tag).unwrap();
+    host.tool("rekor", &["stop", "log"]).ok();
+    let answer = host.ask(&tag, &digest);
+    host.tool("rekor", &["up", "log"]).ok();
+    answer.ok().says("Outcome: deployed");
+}

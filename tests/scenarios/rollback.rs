@@ -1,0 +1,59 @@
+//! Releases that go wrong on the host: everything goes back to the image that was proven, and CI is told why.
+
+use tagship_tests::{Host, Release, SERVICES, State};
+
+use tagship_tests::Scenario;
+
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    ("broken_healthcheck_rolls_back_the_whole_set", broken_healthcheck_rolls_back_the_whole_set),
+    ("crash_at_start_rolls_back_the_whole_set", crash_at_start_rolls_back_the_whole_set),
+    ("last_service_failing_rolls_back_the_first", last_service_failing_rolls_back_the_first),
+    ("stopped_service_stays_stopped", stopped_service_stays_stopped),
+];
+
+fn broken_healthcheck_rolls_back_the_whole_set(host: &Host) {
+    rolls_back(host, Release::unhealthy, "database is gone");
+}
+
+fn crash_at_start_rolls_back_the_whole_set(host: &Host) {
+    rolls_back(host, Release::crashing, "cannot read settings");
+}
+
+fn last_service_failing_rolls_back_the_first(host: &Host) {
+    let last = SERVICES[SERVICES.len() - 1];
+    let role = last.trim_start_matches("demo-");
+    rolls_back(
+        host,
+        |release| {
+            release.edit(&format!("sed -i '2i [ \"$ROLE\" != {role} ] || {{ echo queue is gone; exit 4; }}' app"))
+        },
+        "queue is gone",
+    );
+}
+
+fn stopped_service_stays_stopped(host: &Host) {
+    host.baseline();
+    host.app("systemctl --user stop demo-flower").ok();
+    host.release().run().ok().says("demo-flower");
+    host.app("systemctl --user is-active demo-flower").exits(3);
+    host.app("systemctl --user start demo-flower").ok();
+    let digest = host.state();
+    assert!(digest.services.contains_key("demo-flower"));
+    host.release().run().ok();
+    host.state().healthy();
+}
+
+/// Releases something broken and requires the old image everywhere, healthy, the verdict in the job's log with the
+/// container's last words, and the moving tag where it was.
+fn rolls_back<'a>(host: &'a Host, fault: impl FnOnce(Release<'a>) -> Release<'a>, last_words: &str) {
+    let before = host.baseline();
+    let ran = fault(host.release()).run().exits(1).says("rolled-back").says(last_words);
+    let after = host.state().healthy();
+    assert_eq!(before.image(), after.image(), "not back on the old image\n{}", ran.text);
+    assert_eq!(before.moving, after.moving, "the moving tag names what failed");
+    untouched_names(&before, &after);
+}
+
+fn untouched_names(before: &State, after: &State) {
+    assert!(before.services.keys().eq(after.services.keys()), "another set of services: {after:#?}");
+}

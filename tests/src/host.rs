@@ -1,0 +1,142 @@
+//! A test host with the demo stack on it: booted once, told what to do, taken down at the end.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use crate::{Ran, Release, Service, State};
+
+/// The image that the stack releases.
+pub const IMAGE: &str = "registry.test:5000/chris/demo";
+
+/// The services of the stack, in the order of its configuration.
+pub const SERVICES: [&str; 4] = ["demo-web", "demo-worker", "demo-beat", "demo-flower"];
+
+/// A booted host. Dropping it takes it down.
+pub struct Host {
+    name: String,
+    tools: PathBuf,
+    patch: AtomicU32,
+}
+
+impl Host {
+    /// Boots a host of this name and puts the stack on it.
+    ///
+    /// # Panics
+    /// When a tool of the harness fails; its output says why.
+    pub fn boot(name: &str) -> Self {
+        let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("testhost");
+        let host = Self { name: name.to_owned(), tools, patch: AtomicU32::new(0) };
+        host.tool("testhost", &["up", name]).ok();
+        host.tool("stack", &["up", name]).ok();
+        host
+    }
+
+    /// Runs a tool of the harness on the machine itself.
+    pub fn tool(&self, tool: &str, args: &[&str]) -> Ran {
+        let mut command = Command::new(self.tools.join(tool));
+        command.args(args);
+        finish(&format!("{tool} {}", args.join(" ")), command)
+    }
+
+    /// Runs a shell script in the host as the user `app`, with a user session.
+    pub fn app(&self, script: &str) -> Ran {
+        self.enter(&[], script)
+    }
+
+    /// Runs a shell script in the host as root.
+    pub fn root(&self, script: &str) -> Ran {
+        self.enter(&["--root"], script)
+    }
+
+    /// Ends the host's init and boots the same directories again.
+    pub fn reboot(&self) {
+        self.tool("testhost", &["reboot", &self.name]).ok();
+    }
+
+    /// A version that no scenario of this host has used, higher than all before it.
+    pub fn next_version(&self) -> String {
+        format!("v0.2.{}", self.patch.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A release of a new version of the demo application.
+    pub fn release(&self) -> Release<'_> {
+        Release::new(self, self.next_version())
+    }
+
+    /// What runs now.
+    pub fn state(&self) -> State {
+        let services = SERVICES
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), self.service(name)?)))
+            .collect::<BTreeMap<_, _>>();
+        State { services, moving: self.digest("stable") }
+    }
+
+    /// A proven state to start a scenario from: what runs, or a first release when not all services do.
+    pub fn baseline(&self) -> State {
+        let state = self.state();
+        let whole = state.services.len() == SERVICES.len() && state.services.values().all(|s| s.health == "healthy");
+        if whole && state.moving.is_some() {
+            return state.healthy();
+        }
+        self.release().run().ok();
+        self.state().healthy()
+    }
+
+    /// The digest that the registry holds for a tag of the demo image.
+    pub fn digest(&self, tag: &str) -> Option<String> {
+        let ran = self.app(&format!("skopeo inspect --format '{{{{.Digest}}}}' docker://{IMAGE}:{tag} 2>/dev/null"));
+        (ran.code == 0).then(|| ran.trimmed().to_owned())
+    }
+
+    /// Asks the companion by a request file as any program with the mount could, and gives its answer.
+    ///
+    /// Waits by starting the companion's unit: the start job ends when the run that the path unit triggered ends.
+    pub fn ask(&self, tag: &str, digest: &str) -> Ran {
+        let id = ulid::Ulid::generate();
+        self.app(&format!(
+            "cd ~/tagship/demo && boot=$(cat /proc/sys/kernel/random/boot_id) && until=$(date -u -d '+10 min' +%FT%TZ) &&
+             printf '%s\\n' '{tag}' 'Request: {id}' 'Image: {IMAGE}' 'Digest: {digest}' \"Not-After: $until\" \"Boot: $boot\" >.new-{id} &&
+             mv -n .new-{id} deploy-request.{id} &&
+             systemctl --user start tagship@demo.service && cat deploy-status.{id} deploy-log.{id}"
+        ))
+    }
+
+    fn service(&self, name: &str) -> Option<Service> {
+        let ran = self.app(&format!(
+            "podman inspect --format '{{{{.Id}}}} {{{{.Image}}}} {{{{if .State.Health}}}}{{{{.State.Health.Status}}}}{{{{end}}}}' {name} 2>/dev/null"
+        ));
+        let mut words = ran.trimmed().split(' ').map(str::to_owned);
+        (ran.code == 0)
+            .then(|| {
+                Some(Service {
+                    container: words.next()?,
+                    image: words.next()?,
+                    health: words.next().unwrap_or_default(),
+                })
+            })
+            .flatten()
+    }
+
+    fn enter(&self, flags: &[&str], script: &str) -> Ran {
+        let mut command = Command::new(self.tools.join("testhost"));
+        command.arg("run").args(flags).args([&self.name, "bash", "-c", script]);
+        finish(script, command)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let ran = self.tool("testhost", &["down", &self.name]);
+        assert!(ran.code == 0 || std::thread::panicking(), "{}", ran.text);
+    }
+}
+
+fn finish(what: &str, mut command: Command) -> Ran {
+    let start = Instant::now();
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("starting {what}: {error}"));
+    Ran::new(what, &output, start.elapsed())
+}

@@ -1,0 +1,100 @@
+//! A release of the demo application, made as its user makes one on the command line.
+
+use crate::host::IMAGE;
+use crate::{Host, Ran};
+
+/// A release to run; what is not said is as the stack's user has it.
+#[must_use]
+pub struct Release<'a> {
+    host: &'a Host,
+    tag: String,
+    command: String,
+    edits: Vec<String>,
+    environment: Vec<String>,
+    flags: Vec<String>,
+    bare: bool,
+}
+
+impl<'a> Release<'a> {
+    pub(crate) fn new(host: &'a Host, tag: String) -> Self {
+        Self { host, tag, command: "release".into(), edits: vec![], environment: vec![], flags: vec![], bare: false }
+    }
+
+    /// The version that it releases.
+    pub fn tag(&self) -> String {
+        self.tag.clone()
+    }
+
+    /// Releases this tag instead of a new version.
+    pub fn of(mut self, tag: &str) -> Self {
+        tag.clone_into(&mut self.tag);
+        self
+    }
+
+    /// Runs only this one of tagship's commands.
+    pub fn only(mut self, command: &str) -> Self {
+        command.clone_into(&mut self.command);
+        self
+    }
+
+    /// A shell line that changes the application's source before it is built.
+    pub fn edit(mut self, line: &str) -> Self {
+        self.edits.push(line.to_owned());
+        self
+    }
+
+    /// An application whose healthcheck never succeeds.
+    pub fn unhealthy(self) -> Self {
+        self.edit("printf '#!/bin/sh\\necho database is gone; exit 1\\n' >health")
+    }
+
+    /// An application that says why and dies at once.
+    pub fn crashing(self) -> Self {
+        self.edit("printf '#!/bin/sh\\necho cannot read settings; exit 3\\n' >app")
+    }
+
+    /// A further or different environment variable.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push(format!("export {name}={value}"));
+        self
+    }
+
+    /// A further flag with its value; a later one of the same name replaces the stack's own.
+    pub fn flag(mut self, name: &str, value: &str) -> Self {
+        self.flags.push(format!("--{name} {value}"));
+        self
+    }
+
+    /// Leaves out the flags that the stack's user always gives.
+    pub fn bare(mut self) -> Self {
+        self.bare = true;
+        self
+    }
+
+    /// Runs it to its end.
+    pub fn run(self) -> Ran {
+        self.host.app(&self.script())
+    }
+
+    /// The shell script that runs it.
+    pub fn script(&self) -> String {
+        let mut lines = vec![
+            "set -eu".to_owned(),
+            "context=$(mktemp -d); trap 'rm -rf \"$context\"' EXIT".to_owned(),
+            "cp -a ~/src/demo/. \"$context\"; cd \"$context\"".to_owned(),
+            // A layer of its own for each version, as a real change makes.
+            format!("echo {} >version; echo 'COPY version /version' >>Containerfile", self.tag),
+            ". ~/ci.env".to_owned(),
+        ];
+        lines.extend(self.edits.iter().cloned());
+        lines.extend(self.environment.iter().cloned());
+        let defaults = if self.bare { String::new() } else { "$TAGSHIP_FLAGS".to_owned() };
+        lines.push(format!(
+            "tagship {} --image {IMAGE} --tag {} {defaults} {}",
+            self.command,
+            self.tag,
+            self.flags.join(" ")
+        ));
+        lines.join("\n")
+    }
+}
