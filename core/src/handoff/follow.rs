@@ -93,3 +93,114 @@ impl Follower {
         Ok(Seen { lines, more: chunk.len() == CHUNK })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::handoff::fields::{Line, Word};
+
+    fn line(text: &str) -> LogLine {
+        LogLine {
+            time: jiff::Timestamp::UNIX_EPOCH,
+            phase: Word::lossy("pull"),
+            service: None,
+            event: Word::lossy("layer"),
+            text: Line::lossy(text),
+        }
+    }
+
+    fn place() -> (tempfile::TempDir, Dir, RequestId, Follower) {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temp.path()).unwrap();
+        let id = RequestId::generate();
+        let follower = Follower::new(id, Owners::own_and(&[]));
+        (temp, dir, id, follower)
+    }
+
+    fn texts(follower: &mut Follower, dir: &Dir) -> Vec<String> {
+        let mut texts = Vec::new();
+        loop {
+            let seen = follower.look(dir).unwrap();
+            texts.extend(seen.lines.iter().map(|line| line.text.to_string()));
+            if !seen.more {
+                return texts;
+            }
+        }
+    }
+
+    #[test]
+    fn lines_are_seen_once_they_are_whole() {
+        let (_temp, dir, id, mut follower) = place();
+        assert!(texts(&mut follower, &dir).is_empty());
+        assert!(!follower.exists());
+        let mut log = dir.create(&id.log_name()).unwrap();
+        assert!(texts(&mut follower, &dir).is_empty());
+        assert!(follower.exists());
+        log.write_all(&line("one").encode()).unwrap();
+        assert_eq!(texts(&mut follower, &dir), ["one"]);
+        let two = line("two").encode();
+        let (start, end) = two.split_at(two.len() / 2);
+        log.write_all(start).unwrap();
+        assert!(texts(&mut follower, &dir).is_empty());
+        log.write_all(end).unwrap();
+        log.write_all(&line("three").encode()).unwrap();
+        assert_eq!(texts(&mut follower, &dir), ["two", "three"]);
+    }
+
+    #[test]
+    fn a_new_log_at_the_name_is_read_from_its_beginning() {
+        let (_temp, dir, id, mut follower) = place();
+        let mut log = dir.create(&id.log_name()).unwrap();
+        log.write_all(&line("one").encode()).unwrap();
+        log.write_all(b"half a li").unwrap();
+        assert_eq!(texts(&mut follower, &dir), ["one"]);
+        let mut log = dir.create(&id.log_name()).unwrap();
+        log.write_all(&line("two").encode()).unwrap();
+        assert_eq!(texts(&mut follower, &dir), ["two"]);
+    }
+
+    #[test]
+    fn rubbish_is_passed_over() {
+        let (_temp, dir, id, mut follower) = place();
+        let mut log = dir.create(&id.log_name()).unwrap();
+        log.write_all(b"no JSON\n\xff\xfe\n\n").unwrap();
+        log.write_all(&vec![b'x'; 5 * LINE_LIMIT]).unwrap();
+        log.write_all(b"\n").unwrap();
+        log.write_all(&line("after").encode()).unwrap();
+        assert_eq!(texts(&mut follower, &dir), ["after"]);
+    }
+
+    #[test]
+    fn endless_lines_and_logs_cost_no_memory() {
+        let (_temp, dir, id, mut follower) = place();
+        let mut log = dir.create(&id.log_name()).unwrap();
+        let many: Vec<u8> = line(&"x".repeat(1000)).encode().repeat(1024);
+        for _ in 0..12 {
+            log.write_all(&many).unwrap();
+        }
+        log.write_all(&LogLine::heartbeat(jiff::Timestamp::UNIX_EPOCH, Word::lossy("pull")).encode()).unwrap();
+        let seen = texts(&mut follower, &dir);
+        assert!(seen.len() < 9 * 1024, "{} lines", seen.len());
+        assert_eq!(seen.last().unwrap(), "", "the sign of life is still seen");
+        assert!(follower.unfinished.capacity() < 4 * CHUNK);
+    }
+
+    #[test]
+    fn what_is_planted_at_the_name_is_neither_followed_nor_waited_for() {
+        for plant in ["FIFO", "link", "directory"] {
+            let (temp, dir, id, mut follower) = place();
+            let at = temp.path().join(id.log_name());
+            match plant {
+                "FIFO" => rustix::fs::mkfifoat(&dir, &*id.log_name(), rustix::fs::Mode::from_raw_mode(0o600)).unwrap(),
+                "link" => std::os::unix::fs::symlink("/proc/self/environ", &at).unwrap(),
+                _ => std::fs::create_dir(&at).unwrap(),
+            }
+            assert!(matches!(follower.look(&dir), Err(ReadError::NotAFile { .. })), "{plant}");
+            let mut log = dir.create(&id.log_name()).unwrap();
+            log.write_all(&line("one").encode()).unwrap();
+            assert_eq!(texts(&mut follower, &dir), ["one"], "{plant}");
+        }
+    }
+}

@@ -111,3 +111,89 @@ impl HostFile {
         serde_json::from_slice(bytes).map_err(HostFileError::Json)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn good() -> Value {
+        json!({
+            "protocol": 1,
+            "request_keys": ["Request", "Image"],
+            "companion": "0.1.0",
+            "image": "git.example.org/chris/app",
+            "budget_seconds": 600,
+            "boot": "0a0a0a0a-0000-4000-8000-00000000000f",
+            "log_required": true,
+            "running": {"tag": "v1", "digest": format!("sha256:{}", "0".repeat(64))},
+        })
+    }
+
+    fn parse(value: &Value) -> Result<HostFile, HostFileError> {
+        HostFile::parse(value.to_string().as_bytes())
+    }
+
+    #[test]
+    fn a_good_file_comes_back() {
+        let host = parse(&good()).unwrap();
+        assert_eq!(HostFile::parse(&host.encode()).unwrap(), host);
+        assert!(host.encode().ends_with(b"}\n"));
+    }
+
+    #[test]
+    fn later_keys_are_passed_over_and_running_may_be_absent() {
+        let mut value = good();
+        value["mood"] = json!("good");
+        value.as_object_mut().unwrap().remove("running");
+        assert_eq!(parse(&value).unwrap().running, None);
+    }
+
+    #[test]
+    fn another_protocol_is_told_before_anything_else() {
+        let error = HostFile::parse(br#"{"protocol": 2, "all": "different"}"#).unwrap_err();
+        assert_eq!(error.kind(), "protocol-version");
+        assert!(error.to_string().contains("speaks version 2"), "{error}");
+    }
+
+    #[test]
+    fn files_with_a_defect_are_refused() {
+        for key in ["protocol", "request_keys", "companion", "image", "budget_seconds", "boot", "log_required"] {
+            let mut value = good();
+            value.as_object_mut().unwrap().remove(key);
+            assert!(parse(&value).is_err(), "no {key}");
+        }
+        for (key, wrong) in [
+            ("protocol", json!("1")),
+            ("protocol", json!(-1)),
+            ("request_keys", json!("Request")),
+            ("request_keys", json!(["a\nb"])),
+            ("companion", json!("\u{1b}[2J")),
+            ("image", json!("App")),
+            ("budget_seconds", json!(-600)),
+            ("boot", json!("now")),
+            ("log_required", json!("yes")),
+            ("running", json!({"tag": "v1"})),
+            ("running", json!({"digest": "sha256:0"})),
+        ] {
+            let mut value = good();
+            value[key] = wrong.clone();
+            assert!(parse(&value).is_err(), "{key}: {wrong}");
+        }
+        for (defect, bytes) in
+            [("empty", &b""[..]), ("half", b"{\"protocol\": 1,"), ("a list", b"[]"), ("binary", b"\xff")]
+        {
+            assert!(HostFile::parse(bytes).is_err(), "{defect}");
+        }
+        assert!(matches!(HostFile::parse(&vec![b' '; LIMIT + 1]), Err(HostFileError::TooLarge)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_a_panic(bytes in any::<Vec<u8>>()) {
+            let _ = HostFile::parse(&bytes);
+        }
+    }
+}

@@ -3,6 +3,9 @@
 //! Bytes to types and back, nothing else. Whether a signature counts is decided by whoever holds the keys, and whether
 //! to deploy by the companion alone.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt::{self, Write as _};
 
 use base64::Engine as _;

@@ -3,6 +3,9 @@
 //! Bytes to types and back, nothing else. The first line alone (`ok TAG` or `fail TAG`) is what shell requesters read,
 //! and all that a shell host may write.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 

@@ -89,3 +89,39 @@ fn is_remote(dir: &Dir) -> bool {
     let remote = |kind| REMOTE.contains(&(kind as u32));
     rustix::fs::fstatfs(dir).is_ok_and(|stat| remote(stat.f_type))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn changes_are_told_once_and_never_missed() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temp.path()).unwrap();
+        let mut watch = Watch::new(&dir);
+        assert_eq!(watch.poll, None, "a temporary directory is local");
+        // Before anybody waits.
+        dir.put("ours", b"x").unwrap();
+        dir.put("other", b"x").unwrap();
+        watch.changed(|name| name == b"ours").await;
+        // Both were one change, and what does not matter wakes nobody.
+        dir.put("another", b"x").unwrap();
+        assert!(watch.changed(|name| name == b"ours").now_or_never().is_none());
+        dir.replace("ours", b"y").unwrap();
+        watch.changed(|name| name == b"ours").await;
+        dir.discard("ours".as_ref()).unwrap();
+        watch.changed(|name| name == b"ours").await;
+    }
+
+    #[tokio::test]
+    async fn the_open_directory_is_watched_wherever_it_moves() {
+        let temp = tempfile::tempdir().unwrap();
+        let (first, second) = (temp.path().join("first"), temp.path().join("second"));
+        std::fs::create_dir(&first).unwrap();
+        let dir = Dir::open(&first).unwrap();
+        std::fs::rename(&first, &second).unwrap();
+        let mut watch = Watch::new(&dir);
+        std::fs::write(second.join("ours"), "x").unwrap();
+        watch.changed(|name| name == b"ours").await;
+    }
+}
