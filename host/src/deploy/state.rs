@@ -478,3 +478,6 @@ fn interrupted(cause: Option<Failure>) -> Failure {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;
