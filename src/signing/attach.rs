@@ -221,3 +221,88 @@ fn config(layers: &[Value]) -> Result<Vec<u8>, Problem> {
     });
     serde_json::to_vec(&config).map_err(Problem::Encode)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tagship_core::signature::Annotations;
+
+    use super::*;
+    use crate::signing::key::SigningKey;
+    use crate::signing::sign;
+
+    fn layer() -> NewLayer {
+        let repository = "registry.test/app".parse().unwrap();
+        let key = SigningKey::generate().unwrap();
+        let annotations = Annotations::new(BTreeMap::new()).unwrap();
+        NewLayer::new(&sign::sign(&key, &repository, &Digest::of(b"image"), &annotations).unwrap(), None).unwrap()
+    }
+
+    fn merged(existing: Option<&Manifest>, layer: &NewLayer) -> (Value, Value) {
+        let merged = merge(existing, layer).unwrap().unwrap();
+        (serde_json::from_slice(merged.manifest.bytes()).unwrap(), serde_json::from_slice(&merged.config).unwrap())
+    }
+
+    fn manifest(text: &str) -> Manifest {
+        Manifest::new(OCI_MANIFEST, text.to_owned())
+    }
+
+    #[test]
+    fn the_first_signature_makes_what_cosign_makes() {
+        let layer = layer();
+        let (manifest, config) = merged(None, &layer);
+        let digest = Digest::of(&layer.payload).to_string();
+        assert_eq!(manifest["schemaVersion"], 2);
+        assert_eq!(manifest["mediaType"], OCI_MANIFEST);
+        assert_eq!(manifest["config"]["mediaType"], CONFIG_MEDIA_TYPE);
+        assert_eq!(manifest["layers"][0]["mediaType"], payload::MEDIA_TYPE);
+        assert_eq!(manifest["layers"][0]["size"], layer.payload.len());
+        assert_eq!(manifest["layers"][0]["digest"], digest);
+        assert_eq!(
+            config,
+            json!({
+                "architecture": "", "created": EPOCH, "history": [{ "created": EPOCH }], "os": "",
+                "rootfs": { "type": "layers", "diff_ids": [digest] }, "config": {},
+            })
+        );
+    }
+
+    #[test]
+    fn what_others_signed_stays() {
+        let others = json!([
+            { "mediaType": payload::MEDIA_TYPE, "digest": "sha256:aa", "size": 3, "annotations": { "x": "y" } },
+            { "mediaType": payload::MEDIA_TYPE, "digest": "sha256:aa", "size": 3, "annotations": { "x": "z" }, "u": [1] },
+            { "mediaType": "application/else", "digest": "sha256:bb", "size": 18_446_744_073_709_551_615_u64 },
+        ]);
+        let existing = json!({ "schemaVersion": 2, "annotations": { "mine": "kept" }, "config": {}, "layers": others });
+        let (manifest, config) = merged(Some(&manifest(&existing.to_string())), &layer());
+        assert_eq!(manifest["layers"].as_array().unwrap()[..3], others.as_array().unwrap()[..]);
+        assert_eq!(manifest["layers"].as_array().unwrap().len(), 4);
+        assert_eq!(manifest["annotations"]["mine"], "kept");
+        assert_eq!(config["history"].as_array().unwrap().len(), 4);
+        assert_eq!(config["rootfs"]["diff_ids"].as_array().unwrap().len(), 4);
+    }
+
+    #[test]
+    fn a_layer_is_not_added_twice() {
+        let layer = layer();
+        let once = merge(None, &layer).unwrap().unwrap();
+        assert!(merge(Some(&once.manifest), &layer).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_no_list_of_signatures_is_not_overwritten() {
+        for (defect, text) in [
+            ("not JSON", "x"),
+            ("a list", "[]"),
+            ("key twice", r#"{"layers":[],"layers":[]}"#),
+            ("layers an object", r#"{"layers":{}}"#),
+            ("layer without digest", r#"{"layers":[{}]}"#),
+        ] {
+            assert!(merge(Some(&manifest(text)), &layer()).is_err(), "{defect}");
+        }
+        let index = Manifest::new("application/vnd.oci.image.index.v1+json", "{}");
+        assert!(merge(Some(&index), &layer()).is_err(), "an index");
+    }
+}

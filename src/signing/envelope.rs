@@ -117,17 +117,21 @@ pub fn open(envelope: &[u8], password: &[u8]) -> Result<Zeroizing<Vec<u8>>, Enve
 
 /// Encrypts bytes as cosign 2.5 does. Takes as long as [`open`].
 pub fn seal(plain: &[u8], password: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
+    seal_at(LOG_N, plain, password)
+}
+
+fn seal_at(log_n: u8, plain: &[u8], password: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
     let (mut salt, mut nonce) = ([0; SALT_LEN], [0; NONCE_LEN]);
     getrandom::fill(&mut salt).map_err(EnvelopeError::Random)?;
     getrandom::fill(&mut nonce).map_err(EnvelopeError::Random)?;
     let mut buffer = Zeroizing::new(plain.to_vec());
-    let tag = secretbox(password, &salt, LOG_N)?
+    let tag = secretbox(password, &salt, log_n)?
         .encrypt_in_place_detached(&Nonce::from(nonce), b"", &mut buffer)
         .map_err(|_| EnvelopeError::Field("plaintext"))?;
     let envelope = Envelope {
         kdf: Kdf {
             name: "scrypt".to_owned(),
-            params: Params { n: 1 << LOG_N, r: R, p: P },
+            params: Params { n: 1 << log_n, r: R, p: P },
             salt: STANDARD.encode(salt),
         },
         cipher: Cipher { name: "nacl/secretbox".to_owned(), nonce: STANDARD.encode(nonce) },
@@ -163,4 +167,64 @@ fn secretbox(password: &[u8], salt: &[u8], log_n: u8) -> Result<XSalsa20Poly1305
 
 fn decode(text: &str, field: &'static str) -> Result<Vec<u8>, EnvelopeError> {
     STANDARD.decode(text).map_err(|_| EnvelopeError::Field(field))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_of_cosigns_costs_open() {
+        for log_n in [15, 16] {
+            let sealed = seal_at(log_n, b"secret", b"pass").unwrap();
+            assert_eq!(&*open(&sealed, b"pass").unwrap(), b"secret");
+            assert!(matches!(open(&sealed, b"Pass"), Err(EnvelopeError::Password)));
+            assert!(matches!(open(&sealed, b""), Err(EnvelopeError::Password)));
+        }
+    }
+
+    #[test]
+    fn no_two_envelopes_are_equal() {
+        assert_ne!(seal_at(15, b"secret", b"pass").unwrap(), seal_at(15, b"secret", b"pass").unwrap());
+    }
+
+    #[test]
+    fn refuses_malformed() {
+        let good = String::from_utf8(seal_at(15, b"secret", b"pass").unwrap()).unwrap();
+        let salt = good.split(r#""salt":""#).nth(1).unwrap().split('"').next().unwrap();
+        for (defect, from, to) in [
+            ("absurd N", r#""N":32768"#, r#""N":1099511627776"#),
+            ("N that is no power of two", r#""N":32768"#, r#""N":32769"#),
+            ("small N", r#""N":32768"#, r#""N":2"#),
+            ("N zero", r#""N":32768"#, r#""N":0"#),
+            ("N negative", r#""N":32768"#, r#""N":-32768"#),
+            ("other r", r#""r":8"#, r#""r":4294967295"#),
+            ("other p", r#""p":1"#, r#""p":1000000"#),
+            ("other kdf", "scrypt", "pbkdf2"),
+            ("other cipher", "nacl/secretbox", "aes-256-gcm"),
+            ("salt not base64", salt, "@"),
+            ("nonce too short", r#""nonce":""#, r#""nonce":"","x":""#),
+            ("member twice", r#""kdf":{"#, r#""kdf":{},"kdf":{"#),
+            ("truncated", "}", ""),
+        ] {
+            let bad = good.replacen(from, to, 1);
+            assert_ne!(bad, good, "{defect}");
+            let error = open(bad.as_bytes(), b"pass").err();
+            assert!(!matches!(error, None | Some(EnvelopeError::Password)), "{defect}: {error:?}");
+        }
+        let mut changed: serde_json::Value = serde_json::from_str(&good).unwrap();
+        changed["cipher"]["nonce"] = "AAAA".into();
+        assert!(matches!(open(changed.to_string().as_bytes(), b"pass"), Err(EnvelopeError::Field("nonce"))));
+        changed["cipher"]["nonce"] = STANDARD.encode([0; 24]).into();
+        assert!(matches!(open(changed.to_string().as_bytes(), b"pass"), Err(EnvelopeError::Password)), "other nonce");
+        changed["ciphertext"] = "AAAA".into();
+        assert!(matches!(open(changed.to_string().as_bytes(), b"pass"), Err(EnvelopeError::Field("ciphertext"))));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
+            let _ = open(&bytes, b"");
+        }
+    }
 }

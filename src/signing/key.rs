@@ -154,3 +154,65 @@ impl SigningKey {
         Ok(Self { signer: EcdsaSigner::from_ecdsa_keys(keys).map_err(contents)?, public })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Made by `cosign generate-key-pair` with an empty password: sigstore-rs' test data.
+    const COSIGN_KEY: &str = include_str!("testdata/cosign-empty-password.key");
+
+    fn decrypt(pem: &str, password: &str) -> Result<SigningKey, SigningKeyError> {
+        SigningKey::decrypt(&Secret::from(pem.to_owned()), &Secret::from(password.to_owned()))
+    }
+
+    fn envelope_of(pkcs8: &[u8]) -> String {
+        pem::encode(LABEL, &envelope::seal(pkcs8, b"pass").unwrap())
+    }
+
+    #[test]
+    fn opens_cosigns_key_under_both_labels() {
+        for pem in [COSIGN_KEY.to_owned(), COSIGN_KEY.replace("SIGSTORE", "COSIGN"), COSIGN_KEY.replace('\n', "\r\n")] {
+            let key = decrypt(&pem, "").unwrap();
+            let signature = key.sign(b"message").unwrap();
+            assert!(key.public().verify(&signature, b"message"));
+            assert!(!key.public().verify(&signature, b"another"));
+        }
+    }
+
+    #[test]
+    fn a_new_key_comes_back() {
+        let key = SigningKey::generate().unwrap();
+        let pem = key.to_encrypted_pem(&Secret::from("pass".to_owned())).unwrap();
+        assert_eq!(decrypt(&pem, "pass").unwrap().public(), key.public());
+    }
+
+    #[tokio::test]
+    async fn loads_off_the_async_threads() {
+        let wrong = SigningKey::load(Secret::from(COSIGN_KEY.to_owned()), Secret::from("x".to_owned())).await;
+        assert_eq!(wrong.err().unwrap().kind(), "wrong-key-password");
+    }
+
+    #[test]
+    fn each_wrong_key_is_told() {
+        let p384 = EcdsaKeys::new(EllipticCurve::P384).unwrap().private_key_to_der().unwrap();
+        let p256 = EcdsaKeys::new(EllipticCurve::P256).unwrap();
+        for (defect, text, password, kind) in [
+            ("wrong password", COSIGN_KEY.to_owned(), "wrong", "wrong-key-password"),
+            ("newline after the password", COSIGN_KEY.to_owned(), "\n", "wrong-key-password"),
+            ("empty", String::new(), "", "bad-private-key"),
+            ("a path", "/run/secrets/cosign.key".to_owned(), "", "bad-private-key"),
+            ("cut off", COSIGN_KEY[..300].to_owned(), "", "bad-private-key"),
+            ("public key", p256.public_key_to_pem().unwrap(), "", "bad-private-key"),
+            ("not encrypted", p256.private_key_to_pem().unwrap().to_string(), "", "key-not-encrypted"),
+            ("encrypted by OpenSSL", pem::encode("ENCRYPTED PRIVATE KEY", b"x"), "", "bad-private-key"),
+            ("no envelope", pem::encode(LABEL, b"{}"), "", "bad-private-key"),
+            ("envelope of something else", envelope_of(b"hello"), "pass", "bad-private-key"),
+            ("envelope of another curve", envelope_of(&p384), "pass", "bad-private-key"),
+        ] {
+            let error = decrypt(&text, password).err().unwrap_or_else(|| panic!("{defect}: accepted"));
+            assert_eq!(error.kind(), kind, "{defect}: {error}");
+            assert!(error.hint().is_some() || kind == "bad-private-key", "{defect}");
+        }
+    }
+}

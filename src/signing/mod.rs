@@ -7,3 +7,5 @@ pub mod envelope;
 pub mod key;
 pub mod rekor;
 pub mod sign;
+#[cfg(test)]
+pub(crate) mod testing;

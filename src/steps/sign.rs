@@ -173,3 +173,152 @@ fn pause(attempt: u32) -> Duration {
     let _ = getrandom::fill(&mut random);
     Duration::from_millis(u64::from(attempt) * 100 + u64::from(random[0]))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::commands::verify::{Wanted, report, run as verify_image};
+    use crate::log::{Style, testing};
+    use crate::signing::testing::{FakeLog, Reply, Store, registry, serve};
+
+    struct World {
+        store: Arc<Mutex<Store>>,
+        client: Client,
+        repository: Repository,
+        digest: Digest,
+        key: SigningKey,
+        facts: Facts,
+    }
+
+    impl World {
+        async fn new() -> Self {
+            let (store, client, repository) = registry().await;
+            let image = br#"{"schemaVersion":2}"#;
+            store.lock().unwrap().manifests.insert("v0.2.9".to_owned(), image.to_vec());
+            let facts = Facts {
+                tag: "v0.2.9".parse().unwrap(),
+                commit: Some("0123abc".to_owned()),
+                run: Some("17".to_owned()),
+                further: BTreeMap::from([("env".to_owned(), "prod".to_owned())]),
+            };
+            Self { store, client, repository, digest: Digest::of(image), key: SigningKey::generate().unwrap(), facts }
+        }
+
+        async fn sign(&self, key: &SigningKey, rekor: Option<&rekor::Log>) -> Result<Signed, SignStepError> {
+            let (log, _) = testing::log(Style::Plain);
+            let Self { client, repository, digest, facts, .. } = self;
+            run(Needs { client, repository, digest: *digest, facts, key, log: rekor }, &log).await
+        }
+
+        fn layers(&self) -> usize {
+            self.store.lock().unwrap().layers(&self.digest).len()
+        }
+    }
+
+    #[tokio::test]
+    async fn signs_once_and_verifies() {
+        let mut world = World::new().await;
+        let first = world.sign(&world.key, None).await.unwrap();
+        assert_eq!((first.digest, first.log_index, first.reused), (world.digest, None, false));
+        let again = world.sign(&world.key, None).await.unwrap();
+        assert_eq!((again.reused, world.layers()), (true, 1));
+        world.facts.run = Some("18".to_owned());
+        assert!(world.sign(&world.key, None).await.unwrap().reused, "another run says nothing new");
+        world.facts.commit = Some("4567def".to_owned());
+        assert!(!world.sign(&world.key, None).await.unwrap().reused);
+        world.facts.further.clear();
+        assert!(!world.sign(&world.key, None).await.unwrap().reused);
+        assert_eq!(world.layers(), 3);
+
+        let policy = policy(world.key.public(), None);
+        let wanted = Wanted::Tag("v0.2.9".parse().unwrap());
+        let verified = verify_image(&world.client, &world.repository, wanted, &policy).await.unwrap();
+        let report = report(&verified).join("\n");
+        assert!(report.contains("tag        v0.2.9 (signed)\ncommit     4567def\ncreated    "), "{report}");
+        let absent = Wanted::Tag("v9".parse().unwrap());
+        let error = verify_image(&world.client, &world.repository, absent, &policy).await.unwrap_err();
+        assert_eq!(error.kind(), "no-such-image");
+        let unsigned = Wanted::Digest(Digest::of(b"x"));
+        let error = verify_image(&world.client, &world.repository, unsigned, &policy).await.unwrap_err();
+        assert_eq!(error.kind(), "no-signature");
+    }
+
+    #[tokio::test]
+    async fn keeps_the_signatures_of_others() {
+        let world = World::new().await;
+        let other = SigningKey::generate().unwrap();
+        world.sign(&other, None).await.unwrap();
+        world.sign(&world.key, None).await.unwrap();
+        assert_eq!(world.layers(), 2);
+        assert!(world.sign(&other, None).await.unwrap().reused);
+    }
+
+    #[tokio::test]
+    async fn signs_again_what_another_signer_undid() {
+        let world = World::new().await;
+        world.sign(&SigningKey::generate().unwrap(), None).await.unwrap();
+        let theirs = world.store.lock().unwrap().manifests[world.digest.signature_tag().as_str()].clone();
+        world.store.lock().unwrap().overwrites.extend([theirs.clone(), theirs.clone()]);
+        world.sign(&world.key, None).await.unwrap();
+        assert_eq!(world.layers(), 2);
+    }
+
+    #[tokio::test]
+    async fn says_so_when_its_signature_never_stays() {
+        let world = World::new().await;
+        world.store.lock().unwrap().overwrites.extend(vec![br#"{"layers":[]}"#.to_vec(); 5]);
+        let error = world.sign(&world.key, None).await.unwrap_err();
+        assert_eq!(error.kind(), "signature-lost");
+    }
+
+    #[tokio::test]
+    async fn records_before_it_pushes() {
+        let world = World::new().await;
+        let fake = Arc::new(FakeLog::new());
+        let answering = Arc::clone(&fake);
+        let up = serve(move |request| Reply(201, String::new(), answering.answer(&request.body))).await;
+        let down = serve(|_| Reply(500, String::new(), Vec::new())).await;
+        let lying = serve(|_| Reply(201, String::new(), FakeLog::new().answer(b"{}"))).await;
+        for (address, kind) in [(down, "log-error"), (lying, "log-invalid")] {
+            let error = world.sign(&world.key, Some(&fake.client(&address))).await.unwrap_err();
+            assert_eq!(error.kind(), kind);
+            assert!(!world.store.lock().unwrap().was_written(), "{kind}");
+        }
+        let signed = world.sign(&world.key, Some(&fake.client(&up))).await.unwrap();
+        assert_eq!(signed.log_index, Some(7));
+        assert!(world.sign(&world.key, Some(&fake.client(&up))).await.unwrap().reused);
+        assert!(!world.sign(&world.key, Some(&FakeLog::new().client(&up))).await.is_ok_and(|signed| signed.reused));
+    }
+
+    #[tokio::test]
+    async fn an_unlogged_signature_does_not_do_where_the_log_is_on() {
+        let world = World::new().await;
+        world.sign(&world.key, None).await.unwrap();
+        let fake = FakeLog::new();
+        let public = fake.public();
+        let address = serve(move |request| Reply(201, String::new(), fake.answer(&request.body))).await;
+        let log = rekor::Log::new(
+            &format!("http://{address}").parse().unwrap(),
+            public,
+            &tagship_core::tls::Roots::load(None).unwrap(),
+        )
+        .unwrap();
+        let signed = world.sign(&world.key, Some(&log)).await.unwrap();
+        assert_eq!((signed.reused, signed.log_index, world.layers()), (false, Some(7), 2));
+    }
+
+    #[tokio::test]
+    async fn reserved_annotations_are_refused() {
+        let mut world = World::new().await;
+        world.facts.further.insert("tag".to_owned(), "v1".to_owned());
+        let error = world.sign(&world.key, None).await.unwrap_err();
+        assert_eq!(error.kind(), "bad-annotation");
+        world.facts.further = BTreeMap::from([("x".to_owned(), "y".repeat(70_000))]);
+        let error = world.sign(&world.key, None).await.unwrap_err();
+        assert_eq!(error.kind(), "bad-annotation");
+        assert!(!world.store.lock().unwrap().was_written());
+    }
+}

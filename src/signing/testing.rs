@@ -1,0 +1,175 @@
+//! For tests: a registry and a transparency log on the loopback interface, as small as they can be.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tagship_core::credentials::Credential;
+use tagship_core::reference::{Digest, Repository};
+use tagship_core::registry::{Client, OCI_MANIFEST};
+use tagship_core::signature::PublicKey;
+use tagship_core::tls::Roots;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::key::SigningKey;
+use super::rekor;
+
+/// A request: `METHOD /path`, and its body.
+pub(crate) struct Request {
+    pub(crate) line: String,
+    pub(crate) body: Vec<u8>,
+}
+
+/// An answer: status, further headers, body. Status 0 closes the connection instead.
+pub(crate) struct Reply(pub(crate) u16, pub(crate) String, pub(crate) Vec<u8>);
+
+/// Serves until the test's runtime ends; returns the address.
+pub(crate) async fn serve(handle: impl FnMut(Request) -> Reply + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let handle = Arc::new(Mutex::new(handle));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let handle = Arc::clone(&handle);
+            tokio::spawn(async move { exchange(stream, |request| (handle.lock().unwrap())(request)).await });
+        }
+    });
+    address
+}
+
+/// One request a connection. What is not HTTP (a TLS greeting) is answered as a plain server answers it.
+async fn exchange(mut stream: TcpStream, handle: impl FnOnce(Request) -> Reply) -> Option<()> {
+    let mut bytes = Vec::new();
+    let end = loop {
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+        if bytes.first() == Some(&0x16) {
+            return stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.ok();
+        }
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end + 4;
+        }
+    };
+    let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |n| n.parse().unwrap());
+    while bytes.len() < end + length {
+        stream.read_buf(&mut bytes).await.ok()?;
+    }
+    let line = String::from_utf8_lossy(&bytes[..end]).split(" HTTP").next().unwrap().to_owned();
+    let Reply(status, headers, body) = handle(Request { line, body: bytes.split_off(end) });
+    if status == 0 {
+        return None;
+    }
+    let head = format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n", body.len());
+    stream.write_all(head.as_bytes()).await.ok()?;
+    stream.write_all(&body).await.ok()
+}
+
+/// What a fake registry holds and was asked.
+#[derive(Default)]
+pub(crate) struct Store {
+    pub(crate) blobs: HashMap<String, Vec<u8>>,
+    /// By tag.
+    pub(crate) manifests: HashMap<String, Vec<u8>>,
+    pub(crate) asked: Vec<String>,
+    /// Manifests that another signer puts right after each of ours.
+    pub(crate) overwrites: VecDeque<Vec<u8>>,
+}
+
+impl Store {
+    /// The layers of the image's `.sig` manifest.
+    pub(crate) fn layers(&self, digest: &Digest) -> Vec<Value> {
+        let manifest: Value = serde_json::from_slice(&self.manifests[digest.signature_tag().as_str()]).unwrap();
+        manifest["layers"].as_array().unwrap().clone()
+    }
+
+    /// Whether anything was written.
+    pub(crate) fn was_written(&self) -> bool {
+        self.asked.iter().any(|line| line.starts_with("PUT") || line.starts_with("POST"))
+    }
+
+    fn answer(&mut self, request: Request) -> Reply {
+        let found = |bytes: Option<&Vec<u8>>, kind: &str| match bytes {
+            Some(bytes) => Reply(200, format!("content-type: {kind}\r\n"), bytes.clone()),
+            None => Reply(404, String::new(), Vec::new()),
+        };
+        self.asked.push(request.line.clone());
+        let (method, path) = request.line.split_once(' ').unwrap();
+        let name = path.rsplit('/').next().unwrap().to_owned();
+        match method {
+            "GET" if path.contains("/manifests/") => found(self.manifests.get(&name), OCI_MANIFEST),
+            "GET" => found(self.blobs.get(&name), "application/octet-stream"),
+            "POST" => {
+                self.blobs.insert(Digest::of(&request.body).to_string(), request.body);
+                Reply(201, String::new(), Vec::new())
+            }
+            "PUT" => {
+                let bytes = self.overwrites.pop_front().unwrap_or(request.body);
+                self.manifests.insert(name, bytes);
+                Reply(201, String::new(), Vec::new())
+            }
+            _ => Reply(405, String::new(), Vec::new()),
+        }
+    }
+}
+
+/// A registry, a client for it, and a repository in it.
+pub(crate) async fn registry() -> (Arc<Mutex<Store>>, Client, Repository) {
+    let store = Arc::new(Mutex::new(Store::default()));
+    let served = Arc::clone(&store);
+    let address = serve(move |request| served.lock().unwrap().answer(request)).await;
+    let repository: Repository = format!("{address}/chris/mastosum").parse().unwrap();
+    let roots = Roots::load(None).unwrap();
+    let client = Client::new(repository.registry(), Credential::Anonymous, &roots).unwrap();
+    (store, client, repository)
+}
+
+/// A log's key, and what it would answer about an entry.
+pub(crate) struct FakeLog(SigningKey);
+
+impl FakeLog {
+    pub(crate) fn new() -> Self {
+        Self(SigningKey::generate().unwrap())
+    }
+
+    pub(crate) fn public(&self) -> PublicKey {
+        self.0.public().clone()
+    }
+
+    /// The answer about this body: the only leaf of its tree.
+    pub(crate) fn answer(&self, body: &[u8]) -> Vec<u8> {
+        let id = self.0.public().fingerprint();
+        let encoded = STANDARD.encode(body);
+        let signed = format!(r#"{{"body":"{encoded}","integratedTime":1790000000,"logID":"{id}","logIndex":7}}"#);
+        let root = Sha256::digest([&[0], body].concat());
+        let note = format!("log.test - 1\n1\n{}\n", STANDARD.encode(root));
+        let signature = [&[0; 4], &self.0.sign(note.as_bytes()).unwrap()[..]].concat();
+        let answer = json!({ "0123456789abcdef": {
+            "body": encoded,
+            "integratedTime": 1_790_000_000,
+            "logID": id.to_string(),
+            "logIndex": 7,
+            "verification": {
+                "inclusionProof": {
+                    "checkpoint": format!("{note}\n\u{2014} log.test {}\n", STANDARD.encode(signature)),
+                    "hashes": [],
+                    "logIndex": 0,
+                    "rootHash": root.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+                    "treeSize": 1,
+                },
+                "signedEntryTimestamp": STANDARD.encode(self.0.sign(signed.as_bytes()).unwrap()),
+            },
+        }});
+        answer.to_string().into_bytes()
+    }
+
+    /// A client of a log at this address that believes this log's key.
+    pub(crate) fn client(&self, address: &str) -> rekor::Log {
+        let url = format!("http://{address}").parse().unwrap();
+        rekor::Log::new(&url, self.public(), &Roots::load(None).unwrap()).unwrap().impatient()
+    }
+}
