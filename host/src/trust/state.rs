@@ -30,10 +30,7 @@ impl TrustState {
 
     /// Whether the mark was rolled back from: something else runs.
     pub fn is_held(&self) -> bool {
-        match (&self.mark, &self.running) {
-            (Some(mark), Some(running)) => mark.digest != running.digest,
-            _ => false,
-        }
+        self.mark.as_ref().is_some_and(|mark| self.running.as_ref().is_none_or(|running| running.digest != mark.digest))
     }
 
     /// Whether a release whose signature names its version was ever proven here: from then on all must.
@@ -54,6 +51,11 @@ impl TrustState {
         }
         self.annotated |= release.signed;
         self.running = Some(release);
+    }
+
+    /// Notes that the operator went back to something that was never verified here. The mark stays, and is held.
+    pub fn went_back_to_unverified(&mut self) {
+        self.running = None;
     }
 }
 
@@ -82,6 +84,17 @@ mod tests {
             assert_eq!(state.running().unwrap().tag.as_str(), tag);
             assert_eq!((state.is_held(), state.is_annotated()), (held, annotated), "{tag}");
         }
+    }
+
+    #[test]
+    fn what_was_never_verified_holds_the_mark() {
+        let mut state = TrustState::default();
+        state.went_back_to_unverified();
+        assert!(!state.is_held(), "nothing was proven yet");
+        state.proven(release("v0.1.0", true), Timestamp::UNIX_EPOCH);
+        state.went_back_to_unverified();
+        assert!(state.is_held());
+        assert_eq!(state.mark().unwrap().tag.as_str(), "v0.1.0");
     }
 
     #[test]

@@ -1,0 +1,43 @@
+//! The command line: what can be asked for, and how it is spelled.
+
+use clap::{Parser, Subcommand};
+use tagship_core::reference::Tag;
+
+use crate::config::App;
+
+/// Deploys what tagship's action hands over, verified, and answers.
+#[derive(Debug, Parser)]
+#[command(name = "tagship-host", version, about, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be asked for.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Do everything that waits in the app's hand-off directory, and answer; the units call this
+    Deploy {
+        /// The app: the name of its file in ~/.config/tagship
+        app: App,
+    },
+    /// Go back to a version that was proven healthy here, or to any signed one by its tag
+    Rollback {
+        /// The app
+        app: App,
+        /// The version to go back to; without it, the one before the running one
+        tag: Option<Tag>,
+        /// Show what can be gone back to, and do nothing
+        #[arg(long, conflicts_with = "tag")]
+        list: bool,
+    },
+    /// Show what runs, how the last deploy ended, and what waits
+    Status {
+        /// The app
+        app: App,
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+}

@@ -1,0 +1,167 @@
+//! From a parsed command line to a finished command: the one place that makes the adapters and takes the lock.
+
+use std::process::ExitCode;
+
+use tagship_core::{engine, explain::Explain, handoff::status::Status};
+
+use crate::{
+    cli::{Cli, Command},
+    config::{App, ConfigError, Places, Settings},
+    deploy::{Failure, ImageId},
+    deploy_command::{self, CommandError},
+    desk::{Adapters, Desk, Host},
+    health::Engine,
+    history::History,
+    images::LocalStore,
+    operate::{rollback, status},
+    report::{self, Urgency},
+    requests::Requests,
+    services::UserManager,
+    state_dir::{Lock, StateDir, StateError},
+    verify::{Denied, Remote},
+};
+
+/// A command that could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The work that waited could not be done.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// There is nothing to go back to.
+    #[error(transparent)]
+    NothingEarlier(#[from] rollback::NothingEarlier),
+    /// What is known cannot be written down.
+    #[error("cannot write the status as JSON")]
+    Json(#[source] serde_json::Error),
+}
+
+impl Error {
+    /// 2 for usage and configuration, 1 for everything else.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Command(CommandError::Config(_)) => ExitCode::from(2),
+            _ => ExitCode::from(1),
+        }
+    }
+}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Self {
+        CommandError::from(error).into()
+    }
+}
+
+impl From<StateError> for Error {
+    fn from(error: StateError) -> Self {
+        CommandError::from(error).into()
+    }
+}
+
+impl Explain for Error {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Command(error) => error.kind(),
+            Self::NothingEarlier(error) => error.kind(),
+            Self::Json(_) => "json",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Command(error) => error.hint(),
+            Self::NothingEarlier(error) => error.hint(),
+            Self::Json(_) => None,
+        }
+    }
+}
+
+/// Does what the command line says. The exit code is for what was done; what could not be done is an error.
+pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
+    let places = Places::of_user()?;
+    match cli.command {
+        Command::Deploy { app } => deploy(&app, &places).await,
+        Command::Rollback { app, list: true, .. } => {
+            places.load(&app)?;
+            report::output(&rollback::list(&History::open(&StateDir::open(&app)?)?));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Rollback { app, tag, .. } => {
+            let settings = places.load(&app)?;
+            let state = StateDir::open(&app)?;
+            let _lock = lock(&state)?;
+            if Desk::open(&app, state.clone(), &RealHost)?.has_left_over() {
+                report::line(Urgency::Notice, "an earlier deploy was not ended; doing that first");
+                deploy_command::run(&RealHost, &app, &places, state.clone()).await?;
+            }
+            let mut desk = Desk::open(&app, state, &RealHost)?;
+            let status = rollback::run(&mut desk, &settings, tag.as_ref()).await?;
+            desk.close();
+            Ok(done(&status))
+        }
+        Command::Status { app, json } => {
+            let settings = places.load(&app)?;
+            let state = StateDir::open(&app)?;
+            let (history, requests) = (History::open(&state)?, Requests::open(state)?);
+            let overview = status::look(&RealHost, &settings, &history, &requests).await?;
+            match json {
+                true => report::output(&format!("{}\n", serde_json::to_string_pretty(&overview).map_err(Error::Json)?)),
+                false => report::output(&overview.render(report::colours())),
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+async fn deploy(app: &App, places: &Places) -> Result<ExitCode, Error> {
+    // A name that nobody ever configured leaves nothing behind.
+    if let Err(error @ ConfigError::Missing { .. }) = places.load(app)
+        && !places.handoff(app).is_dir()
+    {
+        return Err(error.into());
+    }
+    let state = StateDir::open(app)?;
+    let _lock = lock(&state)?;
+    deploy_command::run(&RealHost, app, places, state).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn lock(state: &StateDir) -> Result<Lock, StateError> {
+    if let Some(lock) = state.try_lock()? {
+        return Ok(lock);
+    }
+    report::line(Urgency::Notice, "another tagship-host works for this app; waiting for it to end");
+    state.lock()
+}
+
+fn done(status: &Status) -> ExitCode {
+    if status.outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}
+
+/// The real host: the configured registry, the user's service manager, the user's engine.
+struct RealHost;
+
+impl Host for RealHost {
+    type Registry = Remote;
+    type Units = UserManager;
+    type Store = LocalStore;
+    type Containers = Engine;
+
+    async fn registry(&self, settings: &Settings) -> Result<Remote, Denied> {
+        Remote::connect(settings).await
+    }
+
+    async fn adapters(&self, settings: &Settings) -> Result<Adapters<UserManager, LocalStore, Engine>, Failure> {
+        let failed = |error: engine::EngineError| Failure::of(&error);
+        let socket = engine::locate().map_err(failed)?;
+        let docker = engine::connect(Some(&socket)).await.map_err(failed)?;
+        Ok(Adapters {
+            units: UserManager::new(),
+            store: LocalStore::new(docker.clone(), &settings.app),
+            containers: Engine::new(docker, socket),
+        })
+    }
+
+    async fn tidy(&self, store: &LocalStore, settings: &Settings, running: &ImageId) -> Result<usize, Failure> {
+        store.tidy(settings, running).await.map(|gone| gone.len()).map_err(|error| Failure::of(&error))
+    }
+}

@@ -1,0 +1,286 @@
+//! `tagship-host deploy`: claims what waits, lets each be decided and deployed, answers, until nothing waits.
+//!
+//! Deciding is `verify`'s and `trust`'s, deploying `desk`'s; here is only the order of things: everything claimed ends
+//! answered, also when the configuration cannot be read.
+
+use std::{
+    fs::DirBuilder,
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use sd_notify::NotifyState;
+use tagship_core::{
+    explain::Explain,
+    handoff::{
+        VERSION,
+        dir::{Dir, DirError, Opened, Owners},
+        fields::{BootId, Line},
+        host::{self, HostFile, Running},
+        names, request,
+        status::{Outcome, Status},
+    },
+    signature::Rekor,
+    text,
+};
+use tokio::sync::Mutex;
+
+use crate::{
+    answer::{self, Progress},
+    config::{App, ConfigError, Places, Settings},
+    desk::{self, Desk, Host, Order},
+    inbox::{Arrival, Inbox, InboxError, Rules},
+    report::{self, Told, Urgency},
+    requests::Requests,
+    state_dir::{StateDir, StateError},
+    verify,
+};
+
+/// The budget by which requests are held while the configuration does not say one: the default.
+const DEFAULT_BUDGET: Duration = Duration::from_secs(600);
+
+/// Why the command could not do its work. What becomes of a request is no such error.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The configuration, and nobody was there to be answered.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The state directory.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The hand-off directory or its ledger.
+    #[error(transparent)]
+    Inbox(#[from] InboxError),
+    /// The hand-off directory cannot be made.
+    #[error("cannot create the hand-off directory {path}")]
+    Create {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The kernel does not tell about this boot.
+    #[error("cannot find out about this boot")]
+    Boot(#[source] io::Error),
+}
+
+impl Explain for CommandError {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Config(error) => error.kind(),
+            Self::State(error) => error.kind(),
+            Self::Inbox(error) => error.kind(),
+            Self::Create { .. } => "handoff-create",
+            Self::Boot(_) => "boot-id",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Config(error) => error.hint(),
+            Self::State(error) => error.hint(),
+            Self::Inbox(error) => error.hint(),
+            Self::Create { path, .. } => {
+                Some(format!("create {} and give it to the app's user, or set `handoff`", path.display()))
+            }
+            Self::Boot(_) => Some("/proc must be mounted".into()),
+        }
+    }
+}
+
+impl From<DirError> for CommandError {
+    fn from(error: DirError) -> Self {
+        Self::Inbox(error.into())
+    }
+}
+
+/// Does everything that waits for this app. It does not matter whether anything does.
+pub async fn run<H: Host>(host: &H, app: &App, places: &Places, state: StateDir) -> Result<(), CommandError> {
+    let loaded = places.load(app);
+    let handoff = open_handoff(&loaded, &places.handoff(app))?;
+    let Some(handoff) = handoff else { return loaded.map(|_| ()).map_err(CommandError::Config) };
+    let (owners, budget) = match &loaded {
+        Ok(settings) => (Owners::own_and(&settings.requesters), settings.budget),
+        Err(_) => (Owners::own_and(&[]), DEFAULT_BUDGET),
+    };
+    let rules = Rules::here(owners, budget).map_err(CommandError::Boot)?;
+    let mut desk = Desk::open(app, state.clone(), host)?;
+    let requests = Requests::open(state)?;
+    let inbox = Inbox::open(Dir::open(handoff.path())?, rules, requests).await?;
+    let round = Round { app, places, inbox: &inbox, handoff: &handoff };
+    // Requests are claimed, and their logs kept alive, for as long as anything is being done.
+    let mut answered = inbox.beside(round.end_interrupted(&mut desk, &loaded)).await?;
+    round.announce(&desk, &loaded);
+    let desk = Mutex::new((&mut desk, &mut answered));
+    let worked = inbox.work(|arrival, progress| async {
+        let (desk, answered) = &mut *desk.lock().await;
+        **answered = true;
+        round.decide(desk, arrival, progress).await
+    });
+    worked.await?;
+    desk.into_inner().0.close();
+    if let Err(error) = answer::sweep(&handoff, Timestamp::now()) {
+        report::error(&error);
+    }
+    match loaded {
+        Err(error) if !answered => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// One run over everything that waits.
+struct Round<'a> {
+    app: &'a App,
+    places: &'a Places,
+    inbox: &'a Inbox,
+    handoff: &'a Dir,
+}
+
+impl Round<'_> {
+    /// Ends what an earlier run left in the middle, and answers whoever waits for it. Whether there was anybody.
+    async fn end_interrupted<H: Host>(
+        &self,
+        desk: &mut Desk<'_, H>,
+        settings: &Result<Settings, ConfigError>,
+    ) -> Result<bool, CommandError> {
+        let waiting = self.inbox.interrupted();
+        let progress = waiting.first().map_or_else(Progress::none, |arrival| self.inbox.progress(arrival));
+        let recovered = match settings {
+            Ok(settings) => desk.recover(settings, &Told::new(progress)).await.map_err(|failure| {
+                Status::new(Outcome::Interrupted, &failure.kind, &format!("{}; it will be ended later", failure.reason))
+            }),
+            Err(error) => {
+                let refusal = desk::refusal(error);
+                let reason = format!("the deploy was interrupted, and will be ended later: {}", refusal.reason);
+                Err(Status::new(Outcome::Interrupted, error.kind(), &reason))
+            }
+        };
+        for arrival in &waiting {
+            let order = order(arrival);
+            let status = match &recovered {
+                Ok(Some((request, status))) if *request == Some(arrival.id()) => status.clone(),
+                Ok(_) => {
+                    let status = desk.untouched(&order, None);
+                    desk.refuse(&order, status)
+                }
+                Err(status) => desk.refuse(&order, status.clone()),
+            };
+            self.inbox.answer(arrival, status)?;
+        }
+        match recovered {
+            Ok(Some(_)) => desk.close(),
+            Ok(None) => {}
+            Err(status) => {
+                report::line(Urgency::Error, status.reason.as_str());
+                desk.postpone();
+            }
+        }
+        Ok(!waiting.is_empty())
+    }
+
+    /// Decides on one request, does what was decided, and tells what runs now.
+    async fn decide<H: Host>(&self, desk: &mut Desk<'_, H>, arrival: Arrival, progress: Progress) -> Status {
+        let order = order(&arrival);
+        let told = Told::new(progress);
+        // A word for `systemctl status`; without a service manager nobody asks.
+        let _ = sd_notify::notify(&[NotifyState::Status(&format!("deploying {}", order.asked))]);
+        told.tell("claim", "claimed", &format!("{}: {} was asked for", self.app, order.asked));
+        // Read anew for each request, after its claim: it may have been mended, or broken, since the last one.
+        let settings = self.places.load(self.app);
+        let status = match &settings {
+            Ok(settings) => self.deploy(desk, settings, (&arrival, &order), &told).await,
+            Err(error) => desk.refuse(&order, told_no(&told, "config", error)),
+        };
+        self.announce(desk, &settings);
+        status
+    }
+
+    async fn deploy<H: Host>(
+        &self,
+        desk: &mut Desk<'_, H>,
+        settings: &Settings,
+        (arrival, order): (&Arrival, &Order),
+        told: &Told,
+    ) -> Status {
+        // What the last request left is told by now; what an earlier run left may not have been ended yet.
+        match desk.recover(settings, told).await {
+            Ok(Some(_)) => desk.close(),
+            Ok(None) => {}
+            Err(failure) => {
+                let reason = format!("an interrupted deploy must be ended first: {}", failure.reason);
+                return desk.refuse(order, Status::new(Outcome::Refused, &failure.kind, &reason));
+            }
+        }
+        let approved = async {
+            let registry = desk.host().registry(settings).await?;
+            verify::approve(settings, &desk.history().trust, &registry, arrival.asked(), order.started).await
+        };
+        match approved.await {
+            Err(denied) => desk.refuse(order, told_no(told, "verify", &denied)),
+            Ok(approved) => {
+                told.tell("verify", "verified", &proof(&approved));
+                desk.deploy(settings, order, approved, told).await
+            }
+        }
+    }
+
+    /// Writes what the companion tells about itself, if it is not there already.
+    fn announce<H: Host>(&self, desk: &Desk<'_, H>, settings: &Result<Settings, ConfigError>) {
+        let Ok(settings) = settings else { return };
+        let Ok(boot) = BootId::current() else { return };
+        let running = desk.history().trust.running();
+        let told = HostFile {
+            protocol: VERSION,
+            request_keys: request::KEYS.into_iter().map(Line::lossy).collect(),
+            companion: Line::lossy(env!("CARGO_PKG_VERSION")),
+            image: settings.image.clone(),
+            budget_seconds: settings.budget.as_secs(),
+            boot,
+            log_required: settings.verify.rekor == Rekor::Required,
+            running: running.map(|release| Running { tag: Some(release.tag.clone()), digest: release.digest }),
+        };
+        let there = self.handoff.open_file(names::HOST.as_ref(), &Owners::own_and(&[]));
+        let same = |opened: Opened| opened.read(host::LIMIT).is_ok_and(|bytes| bytes == told.encode());
+        if there.ok().flatten().is_some_and(same) {
+            return;
+        }
+        if let Err(error) = answer::announce(self.handoff, &told) {
+            report::error(&error);
+        }
+    }
+}
+
+fn order(arrival: &Arrival) -> Order {
+    Order { request: Some(arrival.id()), asked: arrival.tag().clone(), started: Timestamp::now() }
+}
+
+fn told_no(told: &Told, phase: &str, error: &dyn Explain) -> Status {
+    let status = desk::refusal(error);
+    told.tell(phase, "refused", status.reason.as_str());
+    status
+}
+
+fn proof(approved: &verify::Approved) -> String {
+    let verify::Approved { release, verified } = approved;
+    let logged = verified.logged().map(|logged| format!(", log entry {}", logged.index())).unwrap_or_default();
+    let key = text::escape(verified.key_name());
+    format!("{} is {}, signed with {key}{logged}", release.tag, release.digest)
+}
+
+/// Opens the hand-off directory; makes it if the configuration is good and it is not there. None if the configuration
+/// is not, and there is no directory either: nobody can be waiting.
+fn open_handoff(settings: &Result<Settings, ConfigError>, otherwise: &Path) -> Result<Option<Dir>, CommandError> {
+    match settings {
+        Ok(settings) => {
+            let path = &settings.handoff;
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+            made.map_err(|source| CommandError::Create { path: path.clone(), source })?;
+            Ok(Some(Dir::open(path)?))
+        }
+        Err(_) if !otherwise.is_dir() => Ok(None),
+        Err(_) => Ok(Some(Dir::open(otherwise)?)),
+    }
+}

@@ -1,0 +1,397 @@
+//! One deploy from its approval to its verdict, whoever asked for it: journal, deploy, history, in this order.
+//!
+//! How a request comes in and how its answer goes out is `deploy_command`'s; the operator's side is in `operate`.
+
+use std::future::Future;
+
+use jiff::Timestamp;
+use tagship_core::{
+    explain::Explain,
+    handoff::{
+        fields::{Line, Word},
+        names::RequestId,
+        status::{Outcome, Service, Status},
+    },
+    reference::{Digest, Tag},
+};
+
+use crate::{
+    config::{App, Settings},
+    deploy::{
+        self, Candidate, Containers, Ended, Failure, Ground, HealthState, ImageId, InFlight, Left, Store, Units,
+        Verdict,
+    },
+    history::{self, By, History, Proven},
+    journal::{Current, Journal},
+    report::{self, Told},
+    state_dir::{StateDir, StateError},
+    verify::{Approved, Denied, Registry},
+};
+
+/// The world outside, as one app's deploys need it: one place makes the adapters.
+pub trait Host: Sync {
+    /// The registry.
+    type Registry: Registry;
+    /// The service manager.
+    type Units: Units;
+    /// The image store.
+    type Store: Store;
+    /// The containers.
+    type Containers: Containers;
+
+    /// Connects to the configured image's registry.
+    fn registry(&self, settings: &Settings) -> impl Future<Output = Result<Self::Registry, Denied>>;
+
+    /// Connects to the service manager and the engine.
+    fn adapters(
+        &self,
+        settings: &Settings,
+    ) -> impl Future<Output = Result<Adapters<Self::Units, Self::Store, Self::Containers>, Failure>>;
+
+    /// Removes what the store need not keep any longer, now that `running` is proven. Returns how many images went.
+    fn tidy(
+        &self,
+        store: &Self::Store,
+        settings: &Settings,
+        running: &ImageId,
+    ) -> impl Future<Output = Result<usize, Failure>>;
+}
+
+/// The ways to the service manager and the engine.
+pub struct Adapters<U, S, C> {
+    /// The service manager.
+    pub units: U,
+    /// The image store.
+    pub store: S,
+    /// The containers.
+    pub containers: C,
+}
+
+/// What is remembered of one app, and who may change it: the holder of the app's lock.
+pub struct Desk<'h, H> {
+    app: App,
+    dir: StateDir,
+    host: &'h H,
+    journal: Journal,
+    history: History,
+}
+
+/// Who asks for a deploy, and under which tag.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// The request; none if the operator asks.
+    pub request: Option<RequestId>,
+    /// The tag asked for.
+    pub asked: Tag,
+    /// When work on it began.
+    pub started: Timestamp,
+}
+
+impl<'h, H: Host> Desk<'h, H> {
+    /// Opens what is remembered. The caller holds the lock.
+    pub fn open(app: &App, dir: StateDir, host: &'h H) -> Result<Self, StateError> {
+        let journal = Journal::open(dir.clone())?;
+        let history = History::open(&dir)?;
+        Ok(Self { app: app.clone(), dir, host, journal, history })
+    }
+
+    /// The world outside.
+    pub fn host(&self) -> &'h H {
+        self.host
+    }
+
+    /// What was proven here.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Ends what an earlier run left in the middle. Returns its request and its verdict; none if nothing was left.
+    ///
+    /// Call [`close`](Self::close) once the verdict has been told. After an error what was left is still there, and
+    /// nothing new may begin.
+    pub async fn recover(
+        &mut self,
+        settings: &Settings,
+        told: &Told,
+    ) -> Result<Option<(Option<RequestId>, Status)>, Failure> {
+        let Some(current) = self.journal.current().cloned() else { return Ok(None) };
+        let order = Order { request: current.request, asked: current.asked, started: current.started };
+        if let Some(verdict) = current.verdict {
+            return Ok(Some((order.request, verdict)));
+        }
+        let digest = current.release.as_ref().map(|(release, _)| release.digest);
+        let status = match current.entry {
+            None => {
+                let status = self.untouched(&order, digest);
+                self.kept(|desk| desk.journal.ended(&status));
+                status
+            }
+            Some(entry) => {
+                told.tell(
+                    "recover",
+                    "start",
+                    "an earlier run was stopped in the middle of a deploy; ending that first",
+                );
+                let adapters = self.host.adapters(settings).await?;
+                let ground = ground(settings, &adapters, told);
+                let mut ended = deploy::recover(&ground, &mut self.journal, entry).await;
+                if ended.verdict == Verdict::Deployed && ended.image.is_none() {
+                    ended.image = image_in_use(&adapters.containers, settings).await;
+                }
+                self.settle(&order, digest, ended)
+            }
+        };
+        self.conclude(&order, &status);
+        Ok(Some((order.request, status)))
+    }
+
+    /// The verdict on a request whose deploy was stopped before its first effect.
+    pub fn untouched(&self, order: &Order, digest: Option<Digest>) -> Status {
+        let reason = "the companion was stopped before anything was touched; request it anew";
+        let status = Status::new(Outcome::Interrupted, "interrupted", reason);
+        Status { digest, ..self.dated(order, status) }
+    }
+
+    /// Whether an earlier run left a deploy that has not been ended or told yet.
+    pub fn has_left_over(&self) -> bool {
+        self.journal.current().is_some()
+    }
+
+    /// Leaves what cannot be ended now for a later run. Its request is to be answered now, and once.
+    pub fn postpone(&mut self) {
+        let Some(mut current) = self.journal.current().cloned() else { return };
+        current.request = None;
+        self.kept(|desk| desk.journal.begin(current));
+    }
+
+    /// Deploys what was approved, unless it runs already.
+    pub async fn deploy(&mut self, settings: &Settings, order: &Order, approved: Approved, told: &Told) -> Status {
+        let digest = Some(approved.release.digest);
+        let status = match self.host.adapters(settings).await {
+            Err(failure) => self.status(order, digest, &refused(failure)),
+            Ok(adapters) => match self.running_image(&approved, settings, &adapters.containers).await {
+                Some(image) => self.unchanged(order, approved, image),
+                None => self.deploy_with(settings, order, approved, &adapters, told).await,
+            },
+        };
+        self.conclude(order, &status);
+        status
+    }
+
+    /// Puts back what an earlier deploy found, verified or not: the operator's word.
+    pub async fn put_back(&mut self, settings: &Settings, order: &Order, earlier: &InFlight, told: &Told) -> Status {
+        let status = match self.host.adapters(settings).await {
+            Err(failure) => self.status(order, None, &refused(failure)),
+            Ok(adapters) => {
+                self.begin(order, None);
+                let ended = deploy::put_back(&ground(settings, &adapters, told), &mut self.journal, earlier).await;
+                self.settle(order, None, ended)
+            }
+        };
+        self.conclude(order, &status);
+        status
+    }
+
+    /// Notes a verdict that needed no deploy.
+    pub fn refuse(&mut self, order: &Order, status: Status) -> Status {
+        let status = self.dated(order, status);
+        self.conclude(order, &status);
+        status
+    }
+
+    /// Forgets the deploy in flight if it has ended: everybody has been told. What is left in the middle stays.
+    pub fn close(&mut self) {
+        if self.journal.current().is_some_and(|current| current.verdict.is_some()) {
+            self.kept(|desk| desk.journal.finish());
+        }
+    }
+
+    async fn deploy_with(
+        &mut self,
+        settings: &Settings,
+        order: &Order,
+        approved: Approved,
+        adapters: &Adapters<H::Units, H::Store, H::Containers>,
+        told: &Told,
+    ) -> Status {
+        let digest = approved.release.digest;
+        let tag = approved.release.tag.clone();
+        self.begin(order, Some(&approved));
+        let candidate = Candidate { verified: approved.verified, tag };
+        let ended = deploy::deploy(&ground(settings, adapters, told), &mut self.journal, candidate).await;
+        let image = ended.image.clone().filter(|_| ended.verdict == Verdict::Deployed);
+        let status = self.settle(order, Some(digest), ended);
+        if let Some(image) = image {
+            match self.host.tidy(&adapters.store, settings, &image).await {
+                Ok(0) => {}
+                Ok(gone) => told.tell("prune", "removed", &format!("{gone} old images were removed")),
+                Err(failure) => told.tell("prune", "warning", &format!("old images stay: {}", failure.reason)),
+            }
+        }
+        status
+    }
+
+    fn begin(&mut self, order: &Order, approved: Option<&Approved>) {
+        let current = Current {
+            request: order.request,
+            asked: order.asked.clone(),
+            release: approved.map(|approved| (approved.release.clone(), approved.verified.evidence().clone())),
+            started: order.started,
+            entry: None,
+            verdict: None,
+        };
+        // If this cannot be written, the deploy's own first record cannot either, and it is refused there.
+        self.kept(|desk| desk.journal.begin(current));
+    }
+
+    /// Words the end of the deploy in flight, and remembers what it has proven and how it ended, in this order.
+    fn settle(&mut self, order: &Order, digest: Option<Digest>, ended: Ended) -> Status {
+        let status = self.status(order, digest, &ended);
+        if ended.verdict == Verdict::Deployed
+            && let Some(Current { release, entry, .. }) = self.journal.current().cloned()
+        {
+            match (release, ended.image) {
+                (Some((release, evidence)), Some(image)) => {
+                    let proven = Proven { release, image, evidence, at: Timestamp::now() };
+                    self.kept(|desk| desk.history.prove(&desk.dir, proven, entry));
+                }
+                _ => self.kept(|desk| desk.history.went_back(&desk.dir, entry)),
+            }
+        }
+        self.kept(|desk| desk.journal.ended(&status));
+        status
+    }
+
+    fn unchanged(&mut self, order: &Order, approved: Approved, image: ImageId) -> Status {
+        let Approved { release, verified } = approved;
+        let digest = Some(release.digest);
+        let reason = format!("{} runs already, healthy", release.tag);
+        let before = self.history.before().cloned();
+        let proven = Proven { release, image, evidence: verified.evidence().clone(), at: Timestamp::now() };
+        let status = Status::new(Outcome::Unchanged, "unchanged", &reason);
+        let status = Status { digest, previous_digest: self.history.running_digest(), ..self.dated(order, status) };
+        self.kept(|desk| desk.history.prove(&desk.dir, proven, before));
+        status
+    }
+
+    /// The local image of a release, if it was proven here and every service runs it now.
+    async fn running_image(
+        &self,
+        approved: &Approved,
+        settings: &Settings,
+        containers: &H::Containers,
+    ) -> Option<ImageId> {
+        let proven = self.history.running().filter(|proven| proven.release.digest == approved.release.digest)?;
+        for service in settings.all_services() {
+            let container = containers.find(service).await.ok()??;
+            let well = matches!(container.health, HealthState::None | HealthState::Healthy);
+            if !container.running || !well || container.image != proven.image {
+                return None;
+            }
+        }
+        Some(proven.image.clone())
+    }
+
+    /// Adds a verdict to the history, and tells it to the system journal.
+    fn conclude(&mut self, order: &Order, status: &Status) {
+        let by = if order.request.is_some() { By::Request } else { By::Operator };
+        let verdict = history::Verdict { time: Timestamp::now(), by, status: status.clone() };
+        report::verdict(&self.app, &verdict);
+        self.kept(|desk| desk.history.conclude(&desk.dir, verdict));
+    }
+
+    /// Does what can fail without changing what happened: it is said, and the answer still goes out.
+    fn kept(&mut self, write: impl FnOnce(&mut Self) -> Result<(), StateError>) {
+        if let Err(error) = write(self) {
+            report::error(&error);
+        }
+    }
+
+    fn dated(&self, order: &Order, status: Status) -> Status {
+        Status {
+            tag: Some(order.asked.clone()),
+            request: order.request,
+            started: Some(order.started),
+            finished: Some(Timestamp::now()),
+            ..status
+        }
+    }
+
+    fn status(&self, order: &Order, digest: Option<Digest>, ended: &Ended) -> Status {
+        let outcome = match ended.verdict {
+            Verdict::Deployed => Outcome::Deployed,
+            Verdict::RolledBack => Outcome::RolledBack,
+            Verdict::Failed => Outcome::Failed,
+            Verdict::Refused => Outcome::Refused,
+            Verdict::Interrupted => Outcome::Interrupted,
+        };
+        let (kind, reason) = match &ended.cause {
+            Some(cause) => (cause.kind.as_str(), words(cause, &ended.broken)),
+            None => ("deployed", format!("{} runs, healthy", order.asked)),
+        };
+        Status {
+            digest,
+            previous_digest: self.history.running_digest(),
+            services: ended.services.iter().map(service).collect(),
+            ..self.dated(order, Status::new(outcome, kind, &reason))
+        }
+    }
+}
+
+/// A refusal in the words of an answer.
+pub fn refusal(error: &dyn Explain) -> Status {
+    Status::new(Outcome::Refused, error.kind(), &words(&Failure::of(error), &[]))
+}
+
+fn words(cause: &Failure, broken: &[Failure]) -> String {
+    let mut words = sentence(cause);
+    for failure in broken {
+        words.push_str("; going back failed, too: ");
+        words.push_str(&sentence(failure));
+    }
+    if let Some(hint) = &cause.hint {
+        words.push_str("; hint: ");
+        words.push_str(hint);
+    }
+    words
+}
+
+/// What happened, with its service in front where the words do not begin with it.
+fn sentence(failure: &Failure) -> String {
+    match &failure.service {
+        Some(service) if !failure.reason.contains(service.as_str()) => format!("{service}: {}", failure.reason),
+        _ => failure.reason.clone(),
+    }
+}
+
+fn service(end: &deploy::ServiceEnd) -> Service {
+    let state = match end.state {
+        Left::Untouched => "untouched",
+        Left::Deployed => "deployed",
+        Left::Placed => "placed",
+        Left::Restored => "restored",
+        Left::Stopped => "stopped",
+        Left::Broken => "broken",
+    };
+    let detail = end.image.as_ref().map(|image| format!("image {}", image.short())).unwrap_or_default();
+    Service { name: Line::lossy(end.name.as_str()), state: Word::lossy(state), detail: Line::lossy(&detail) }
+}
+
+fn refused(failure: Failure) -> Ended {
+    let (broken, services) = (Vec::new(), Vec::new());
+    Ended { verdict: Verdict::Refused, cause: Some(failure), broken, image: None, services }
+}
+
+fn ground<'a, U, S, C>(settings: &'a Settings, adapters: &'a Adapters<U, S, C>, told: &'a Told) -> Ground<'a, U, S, C> {
+    let Adapters { units, store, containers } = adapters;
+    Ground { settings, units, store, containers, report: told }
+}
+
+async fn image_in_use(containers: &impl Containers, settings: &Settings) -> Option<ImageId> {
+    for service in settings.all_services() {
+        if let Ok(Some(container)) = containers.find(service).await {
+            return Some(container.image);
+        }
+    }
+    None
+}

@@ -1,0 +1,235 @@
+//! What was proven and how every deploy ended: the trust state, what may be gone back to, and one line a verdict.
+//!
+//! The line is for people and tools; nothing is decided from it. What decides is `trust.json`, replaced whole.
+
+use std::cmp::Ordering;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tagship_core::{
+    handoff::status::Status,
+    reference::{Digest, Tag},
+    signature::Evidence,
+};
+
+use crate::{
+    deploy::{ImageId, InFlight},
+    state_dir::{StateDir, StateError},
+    trust::{Release, TrustState, order},
+};
+
+const TRUST: &str = "trust.json";
+const VERDICTS: &str = "history.jsonl";
+/// How many proven versions are remembered for going back to. More than the local store keeps: an older one is pulled.
+const REMEMBERED: usize = 20;
+
+/// What was proven healthy here, and what follows from it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct History {
+    /// Mark, hold and ratchet.
+    pub trust: TrustState,
+    /// The proven versions, the latest proof first; each digest once.
+    #[serde(default)]
+    proven: Vec<Proven>,
+    /// What the last good deploy found before its first effect: the way back where that was never verified.
+    #[serde(default)]
+    before: Option<InFlight>,
+    /// How the last deploy ended.
+    #[serde(default)]
+    last: Option<Verdict>,
+}
+
+/// A version that was found healthy here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proven {
+    /// Which.
+    pub release: Release,
+    /// What the local store calls it.
+    pub image: ImageId,
+    /// Why it was believed; verified again before it runs anew.
+    pub evidence: Evidence,
+    /// When its proof was complete.
+    pub at: Timestamp,
+}
+
+/// One line of the history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// When.
+    pub time: Timestamp,
+    /// Who asked.
+    pub by: By,
+    /// All that the answer says.
+    #[serde(flatten)]
+    pub status: Status,
+}
+
+/// Who asked for a deploy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum By {
+    /// A request in the hand-off directory.
+    Request,
+    /// The operator on the host.
+    Operator,
+}
+
+impl History {
+    /// Reads it; an empty one if there is none.
+    pub fn open(dir: &StateDir) -> Result<Self, StateError> {
+        Ok(dir.read_json(TRUST)?.unwrap_or_default())
+    }
+
+    /// The proven versions, the latest proof first.
+    pub fn proven(&self) -> &[Proven] {
+        &self.proven
+    }
+
+    /// The version that was proven last, which should run now.
+    pub fn running(&self) -> Option<&Proven> {
+        let running = self.trust.running()?;
+        self.proven.iter().find(|proven| proven.release.digest == running.digest)
+    }
+
+    /// What ran before the last good deploy, verified or not.
+    pub fn before(&self) -> Option<&InFlight> {
+        self.before.as_ref()
+    }
+
+    /// How the last deploy ended.
+    pub fn last(&self) -> Option<&Verdict> {
+        self.last.as_ref()
+    }
+
+    /// The proven version of this tag.
+    pub fn of_tag(&self, tag: &Tag) -> Option<&Proven> {
+        self.proven.iter().find(|proven| proven.release.tag == *tag)
+    }
+
+    /// The version to go back to from the running one: the latest proven one that is not known to be newer.
+    pub fn previous(&self) -> Option<&Proven> {
+        let running = self.trust.running()?;
+        self.proven.iter().find(|proven| {
+            let order = order::compare(&proven.release, running, proven.at);
+            proven.release.digest != running.digest && !matches!(order, Ok(Some(Ordering::Greater)))
+        })
+    }
+
+    /// The digest that ran before a deploy, for its answer.
+    pub fn running_digest(&self) -> Option<Digest> {
+        self.trust.running().map(|release| release.digest)
+    }
+
+    /// Notes a proof, on disk before anybody is told.
+    pub fn prove(&mut self, dir: &StateDir, proven: Proven, before: Option<InFlight>) -> Result<(), StateError> {
+        self.trust.proven(proven.release.clone(), proven.at);
+        self.proven.retain(|earlier| earlier.release.digest != proven.release.digest);
+        self.proven.insert(0, proven);
+        self.proven.truncate(REMEMBERED);
+        self.before = before;
+        dir.write_json(TRUST, self)
+    }
+
+    /// Notes that the operator went back to what ran before, which was never verified.
+    pub fn went_back(&mut self, dir: &StateDir, before: Option<InFlight>) -> Result<(), StateError> {
+        self.trust.went_back_to_unverified();
+        self.before = before;
+        dir.write_json(TRUST, self)
+    }
+
+    /// Notes a verdict: in the file of lines, and as the last one.
+    pub fn conclude(&mut self, dir: &StateDir, verdict: Verdict) -> Result<(), StateError> {
+        // A status is made of strings, times and lists, which JSON always holds.
+        let line = serde_json::to_string(&verdict).unwrap_or_default();
+        self.last = Some(verdict);
+        dir.append(VERDICTS, &line)?;
+        dir.write_json(TRUST, self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tagship_core::handoff::status::Outcome;
+
+    use super::*;
+
+    fn fresh() -> (tempfile::TempDir, StateDir) {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = StateDir::at(temp.path().join("app")).unwrap();
+        (temp, dir)
+    }
+
+    fn proven(tag: &str) -> Proven {
+        let digest = Digest::of(tag.as_bytes());
+        Proven {
+            release: Release { tag: tag.parse().unwrap(), digest, created: None, commit: None, signed: true },
+            image: digest.hex().try_into().unwrap(),
+            evidence: Evidence {
+                payload: String::new(),
+                signature: String::new(),
+                bundle: None,
+                key: digest.hex().parse().unwrap(),
+            },
+            at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn after(dir: &StateDir, tags: &[&str]) -> History {
+        let mut history = History::open(dir).unwrap();
+        for tag in tags {
+            history.prove(dir, proven(tag), None).unwrap();
+        }
+        history
+    }
+
+    #[test]
+    fn the_way_back_never_leads_forward() {
+        for (tags, previous) in [
+            (&["v0.1.0"][..], None),
+            (&["v0.1.0", "v0.2.0"][..], Some("v0.1.0")),
+            (&["v0.1.0", "v0.2.0", "v0.3.0", "v0.2.0"][..], Some("v0.1.0")),
+            (&["v0.1.0", "v0.2.0", "v0.1.0"][..], None),
+            (&["v0.1.0", "nightly"][..], Some("v0.1.0")),
+            (&["v0.1.0", "v0.1.0"][..], None),
+        ] {
+            let (_temp, dir) = fresh();
+            let history = after(&dir, tags);
+            assert_eq!(history.previous().map(|p| p.release.tag.as_str()), previous, "{tags:?}");
+        }
+    }
+
+    #[test]
+    fn it_survives_and_forgets_only_the_oldest() {
+        let (_temp, dir) = fresh();
+        let tags: Vec<String> = (0..REMEMBERED + 5).map(|patch| format!("v1.0.{patch}")).collect();
+        after(&dir, &tags.iter().map(String::as_str).collect::<Vec<_>>());
+        let history = History::open(&dir).unwrap();
+        assert_eq!(history.proven().len(), REMEMBERED);
+        assert_eq!(history.running().unwrap().release.tag.as_str(), tags.last().unwrap());
+        assert!(history.of_tag(&"v1.0.0".parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn after_going_back_to_the_unverified_nothing_proven_runs() {
+        let (_temp, dir) = fresh();
+        let mut history = after(&dir, &["v0.1.0"]);
+        history.went_back(&dir, None).unwrap();
+        let history = History::open(&dir).unwrap();
+        assert!(history.running().is_none());
+        assert!(history.trust.is_held());
+    }
+
+    #[test]
+    fn every_verdict_is_a_line_and_the_last_is_known() {
+        let (_temp, dir) = fresh();
+        let mut history = History::open(&dir).unwrap();
+        for kind in ["first", "second"] {
+            let status = Status::new(Outcome::Refused, kind, "no\nway");
+            history.conclude(&dir, Verdict { time: Timestamp::UNIX_EPOCH, by: By::Request, status }).unwrap();
+        }
+        let lines = String::from_utf8(dir.read(VERDICTS).unwrap().unwrap()).unwrap();
+        assert_eq!(lines.lines().count(), 2);
+        assert_eq!(History::open(&dir).unwrap().last().unwrap().status.kind.as_str(), "second");
+    }
+}

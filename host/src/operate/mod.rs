@@ -1,0 +1,5 @@
+//! The operator's commands. Each returns what is to be printed; printing is `report`'s.
+
+pub mod rollback;
+pub mod status;
+mod table;

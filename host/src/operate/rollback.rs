@@ -1,0 +1,109 @@
+//! `tagship-host rollback`: which version is gone back to. How that is done is the same as for every deploy.
+
+use jiff::Timestamp;
+use tagship_core::{explain::Explain, handoff::status::Status, reference::Tag};
+
+use super::table;
+use crate::{
+    answer::Progress,
+    config::Settings,
+    desk::{self, Desk, Host, Order},
+    history::{History, Proven},
+    report::Told,
+    verify::{self, Approved, Denied},
+};
+
+/// There is nothing to go back to.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing is remembered that could be gone back to")]
+pub struct NothingEarlier;
+
+impl Explain for NothingEarlier {
+    fn kind(&self) -> &'static str {
+        "nothing-earlier"
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("name a version that is signed in the registry: `tagship-host rollback APP TAG`".into())
+    }
+}
+
+/// Goes back, and returns how that ended.
+pub async fn run<H: Host>(
+    desk: &mut Desk<'_, H>,
+    settings: &Settings,
+    tag: Option<&Tag>,
+) -> Result<Status, NothingEarlier> {
+    let told = Told::new(Progress::none());
+    let started = Timestamp::now();
+    let known = match tag {
+        Some(tag) => desk.history().of_tag(tag).cloned(),
+        None => desk.history().previous().cloned(),
+    };
+    let order = |asked| Order { request: None, asked, started };
+    let (order, approved) = match (known, tag) {
+        (Some(proven), _) => {
+            told.tell("verify", "start", &format!("going back to {}, proven {:.0}", proven.release.tag, proven.at));
+            (order(proven.release.tag.clone()), again(desk.history(), settings, &proven, started))
+        }
+        (None, Some(tag)) => {
+            told.tell("verify", "start", &format!("{tag} was never proven here; asking the registry"));
+            (order(tag.clone()), from_registry(desk, settings, tag, started).await)
+        }
+        // The first version that was ever deployed here has only what ran before it behind it.
+        (None, None) => {
+            let running = desk.history().trust.running().map(|release| release.tag.clone());
+            let (Some(earlier), Some(running)) = (desk.history().before().cloned(), running) else {
+                return Err(NothingEarlier);
+            };
+            told.tell(
+                "verify",
+                "unverified",
+                &format!("going back to what ran before {running}, which was never verified"),
+            );
+            return Ok(desk.put_back(settings, &order(running), &earlier, &told).await);
+        }
+    };
+    Ok(match approved {
+        Ok(approved) => desk.deploy(settings, &order, approved, &told).await,
+        Err(denied) => desk.refuse(&order, desk::refusal(&denied)),
+    })
+}
+
+/// What can be gone back to, as a table.
+pub fn list(history: &History) -> String {
+    let running = history.trust.running().map(|release| release.digest);
+    let mut rows = vec![["TAG", "DIGEST", "PROVEN", ""].map(str::to_owned)];
+    for proven in history.proven() {
+        let mut notes = Vec::new();
+        if Some(proven.release.digest) == running {
+            notes.push("runs now");
+        }
+        if history.trust.mark().is_some_and(|mark| mark.digest == proven.release.digest) {
+            notes.push("highest");
+        }
+        if history.previous().is_some_and(|previous| previous == proven) {
+            notes.push("the default");
+        }
+        let digest: String = proven.release.digest.hex().chars().take(12).collect();
+        rows.push([proven.release.tag.to_string(), digest, format!("{:.0}", proven.at), notes.join(", ")]);
+    }
+    match rows.len() {
+        1 => "Nothing was proven here yet.\n".to_owned(),
+        _ => table::columns(&rows),
+    }
+}
+
+fn again(history: &History, settings: &Settings, proven: &Proven, now: Timestamp) -> Result<Approved, Denied> {
+    verify::approve_proven(settings, &history.trust, (&proven.release, &proven.evidence), now)
+}
+
+async fn from_registry<H: Host>(
+    desk: &Desk<'_, H>,
+    settings: &Settings,
+    tag: &Tag,
+    now: Timestamp,
+) -> Result<Approved, Denied> {
+    let registry = desk.host().registry(settings).await?;
+    verify::approve_rollback(settings, &desk.history().trust, &registry, tag, now).await
+}

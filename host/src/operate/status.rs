@@ -1,0 +1,228 @@
+//! `tagship-host status`: what runs, how the last deploy ended, what waits.
+//!
+//! Looked at, never changed: it takes no lock and works beside a deploy.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tagship_core::{
+    handoff::{
+        dir::{Dir, DirError},
+        names::Name,
+        status::{Outcome, Status},
+    },
+    reference::{Digest, Tag},
+    text,
+};
+
+use super::table;
+use crate::{
+    config::{App, ServiceName, Settings},
+    deploy::{ContainerFacts, Containers, Failure, HealthState, UnitFacts, Units},
+    desk::{Adapters, Host},
+    history::{History, Verdict},
+    inbox::{Ledger, Stage},
+    requests::Requests,
+    state_dir::StateError,
+    trust::Release,
+};
+
+/// All that there is to say about an app.
+#[derive(Debug, Clone, Serialize)]
+pub struct Overview {
+    app: App,
+    image: String,
+    running: Option<Version>,
+    mark: Option<Version>,
+    held: bool,
+    services: Vec<Service>,
+    waiting: usize,
+    deploying: bool,
+    last: Option<Last>,
+}
+
+/// A version that was proven here.
+#[derive(Debug, Clone, Serialize)]
+struct Version {
+    tag: Tag,
+    digest: Digest,
+}
+
+/// One service as it is now.
+#[derive(Debug, Clone, Serialize)]
+struct Service {
+    name: ServiceName,
+    /// systemd's word: `active`, `failed`, `inactive`…
+    state: String,
+    /// The container's own: `healthy`, `unhealthy`, `starting`; none without a healthcheck or a container.
+    health: Option<&'static str>,
+    /// The local image id.
+    image: Option<String>,
+    /// The version that this image was proven as, if it was.
+    version: Option<Tag>,
+    /// Why no more is known.
+    error: Option<String>,
+}
+
+/// How the last deploy ended.
+#[derive(Debug, Clone, Serialize)]
+struct Last {
+    time: Timestamp,
+    tag: Option<Tag>,
+    outcome: Outcome,
+    kind: String,
+    reason: String,
+}
+
+/// Looks at everything.
+pub async fn look<H: Host>(
+    host: &H,
+    settings: &Settings,
+    history: &History,
+    requests: &Requests,
+) -> Result<Overview, StateError> {
+    let stages: Vec<Stage> = requests.open_entries()?.into_iter().map(|entry| entry.stage).collect();
+    let claimed = stages.iter().filter(|stage| matches!(stage, Stage::Waiting)).count();
+    let version = |release: &Release| Version { tag: release.tag.clone(), digest: release.digest };
+    Ok(Overview {
+        app: settings.app.clone(),
+        image: settings.image.to_string(),
+        running: history.trust.running().map(version),
+        mark: history.trust.mark().map(version),
+        held: history.trust.is_held(),
+        services: services(host, settings, history).await,
+        // A directory that is not there yet holds nothing.
+        waiting: claimed + unclaimed(settings).unwrap_or(0),
+        deploying: stages.iter().any(|stage| matches!(stage, Stage::Begun)),
+        last: history.last().map(last),
+    })
+}
+
+fn last(verdict: &Verdict) -> Last {
+    let Status { tag, outcome, kind, reason, .. } = &verdict.status;
+    Last { time: verdict.time, tag: tag.clone(), outcome: *outcome, kind: kind.to_string(), reason: reason.to_string() }
+}
+
+fn unclaimed(settings: &Settings) -> Result<usize, DirError> {
+    let names = Dir::open(&settings.handoff)?.names()?;
+    let waits =
+        |name: &std::ffi::OsString| matches!(Name::of(name.as_encoded_bytes()), Name::Request(_) | Name::Trigger);
+    Ok(names.iter().filter(|name| waits(name)).count())
+}
+
+async fn services<H: Host>(host: &H, settings: &Settings, history: &History) -> Vec<Service> {
+    let adapters = host.adapters(settings).await;
+    let mut services = Vec::new();
+    for name in settings.all_services() {
+        let facts = match &adapters {
+            Ok(Adapters { units, containers, .. }) => facts(units, containers, name).await,
+            Err(failure) => Err(failure.clone()),
+        };
+        services.push(service(name, facts, history));
+    }
+    services
+}
+
+async fn facts(
+    units: &impl Units,
+    containers: &impl Containers,
+    name: &ServiceName,
+) -> Result<(UnitFacts, Option<ContainerFacts>), Failure> {
+    let unit = units.inspect(name).await.map_err(|error| Failure::of(&error))?;
+    let container = containers.find(name).await.map_err(|error| Failure::of(&error))?;
+    Ok((unit, container))
+}
+
+fn service(
+    name: &ServiceName,
+    facts: Result<(UnitFacts, Option<ContainerFacts>), Failure>,
+    history: &History,
+) -> Service {
+    let unknown =
+        Service { name: name.clone(), state: "unknown".into(), health: None, image: None, version: None, error: None };
+    match facts {
+        Err(failure) => Service { error: Some(failure.reason), ..unknown },
+        Ok((unit, container)) => {
+            let version = container.as_ref().and_then(|container| {
+                let known = history.proven().iter().find(|proven| proven.image == container.image)?;
+                Some(known.release.tag.clone())
+            });
+            Service {
+                state: if unit.load == "loaded" { unit.active } else { unit.load },
+                health: container.as_ref().and_then(|container| match container.health {
+                    HealthState::None => None,
+                    HealthState::Starting => Some("starting"),
+                    HealthState::Healthy => Some("healthy"),
+                    HealthState::Unhealthy => Some("unhealthy"),
+                }),
+                image: container.map(|container| container.image.to_string()),
+                version,
+                ..unknown
+            }
+        }
+    }
+}
+
+impl Overview {
+    /// The same for a reader.
+    pub fn render(&self, colours: bool) -> String {
+        let paint = |code: &str, text: &str| match colours {
+            true => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
+            false => text.to_owned(),
+        };
+        let named = |version: &Version| format!("{} ({})", version.tag, short(&version.digest.hex()));
+        let mut facts = vec![
+            ["app", self.app.as_str()].map(str::to_owned),
+            ["image".to_owned(), self.image.clone()],
+            ["runs".to_owned(), self.running.as_ref().map_or("nothing that was proven here".into(), named)],
+        ];
+        if let Some(mark) = &self.mark {
+            let held = if self.held { ", rolled back from: held until a newer version" } else { "" };
+            facts.push(["highest".to_owned(), format!("{}{held}", named(mark))]);
+        }
+        if let Some(last) = &self.last {
+            let tag = last.tag.as_ref().map_or("invalid", Tag::as_str);
+            let outcome = paint(if last.outcome.is_ok() { "32" } else { "31" }, last.outcome.as_str());
+            facts.push(["last".to_owned(), format!("{tag} {outcome} at {:.0}", last.time)]);
+            if !last.outcome.is_ok() {
+                facts.push([String::new(), text::escape(&last.reason)]);
+            }
+        }
+        let waiting = match (self.deploying, self.waiting) {
+            (true, 0) => "a deploy is under way".to_owned(),
+            (true, waiting) => format!("a deploy is under way, {waiting} waiting"),
+            (false, 0) => "nothing".to_owned(),
+            (false, waiting) => waiting.to_string(),
+        };
+        facts.push(["waits".to_owned(), waiting]);
+
+        let mut rows = vec![["SERVICE", "STATE", "HEALTH", "VERSION", "IMAGE"].map(str::to_owned)];
+        for service in &self.services {
+            let cell = |text: Option<&str>| text.unwrap_or("-").to_owned();
+            rows.push([
+                service.name.to_string(),
+                service.state.clone(),
+                cell(service.health),
+                cell(service.version.as_ref().map(Tag::as_str)),
+                cell(service.image.as_deref().map(short).or(service.error.as_deref())),
+            ]);
+        }
+        // Only words that stand alone are coloured, after the columns were measured.
+        let mut services = text_lines(&table::columns(&rows));
+        for (line, service) in services.iter_mut().skip(1).zip(&self.services) {
+            let well = service.state == "active" && service.health != Some("unhealthy");
+            if !well {
+                *line = paint("31", line);
+            }
+        }
+        format!("{}\n{}\n", table::columns(&facts), services.join("\n"))
+    }
+}
+
+fn text_lines(text: &str) -> Vec<String> {
+    text.lines().map(text::escape).collect()
+}
+
+/// The first twelve digits, as the engine's own lists show them.
+fn short(hex: &str) -> &str {
+    hex.get(..12).unwrap_or(hex)
+}

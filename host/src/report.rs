@@ -1,0 +1,267 @@
+//! The only module that prints: lines for people, verdicts for the system journal, and the requester's log beside them.
+//!
+//! What is told, and when, is decided elsewhere.
+
+use std::{
+    env, fmt,
+    io::{self, IsTerminal, Write},
+    os::unix::net::UnixDatagram,
+    path::Path,
+    time::Duration,
+};
+
+use tagship_core::{
+    explain::{self, Explain},
+    handoff::status::Status,
+    text,
+};
+use tracing::{
+    Event, Level, Metadata, Subscriber,
+    field::{Field, Visit},
+    span,
+};
+
+use crate::{
+    answer::Progress,
+    config::App,
+    deploy::{News, Report},
+    history::{By, Verdict},
+};
+
+/// Where journald takes messages with fields of their own (systemd.io/JOURNAL_NATIVE_PROTOCOL).
+const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
+
+/// How urgent a line is, in syslog's numbers (RFC 5424, clause 6.2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// Something did not work.
+    Error = 3,
+    /// Something needs a look.
+    Warning = 4,
+    /// Something of note happened. The units keep systemd's own lines below this one out of the journal.
+    Notice = 5,
+}
+
+/// Prints a line about the work. Under systemd it carries its urgency, as sd-daemon(3) describes.
+pub fn line(urgency: Urgency, text: &str) {
+    let text = text::escape(text);
+    let managed = env::var_os("JOURNAL_STREAM").is_some();
+    let prefix = if managed { format!("<{}>", urgency as u8) } else { String::new() };
+    // Nobody is left to be told that nobody reads.
+    let _ = writeln!(io::stderr().lock(), "{prefix}{text}");
+}
+
+/// Prints an error with its causes and what to try.
+pub fn error(error: &dyn Explain) {
+    line(Urgency::Error, &format!("error: {}", explain::chain(error)));
+    if let Some(hint) = error.hint() {
+        line(Urgency::Error, &format!("hint: {hint}"));
+    }
+}
+
+/// Prints a command's result: the text as it is, which the caller has made safe.
+pub fn output(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Whether results may be coloured: on a terminal, unless `NO_COLOR` (no-color.org) says otherwise.
+pub fn colours() -> bool {
+    io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Tells one deploy's news: to the requester's log and to whoever runs the program.
+#[derive(Debug)]
+pub struct Told {
+    progress: Progress,
+}
+
+impl Told {
+    /// News for this requester.
+    pub fn new(progress: Progress) -> Self {
+        Self { progress }
+    }
+
+    /// Tells something that is no deploy's own news.
+    pub fn tell(&self, phase: &str, event: &str, text: &str) {
+        self.progress.tell(phase, None, event, text);
+        line(Urgency::Notice, text);
+    }
+}
+
+impl Report for Told {
+    fn tell(&self, news: News<'_>) {
+        let service = news.service.map(|service| service.as_str());
+        let took = news.took.map(|took| format!(" ({})", seconds(took))).unwrap_or_default();
+        let words = format!("{}{took}", news.text);
+        self.progress.tell(news.phase.as_str(), service, news.event, &words);
+        let urgency = if matches!(news.event, "failed" | "warning") { Urgency::Warning } else { Urgency::Notice };
+        match service {
+            Some(service) if !words.starts_with(service) => line(urgency, &format!("{service}: {words}")),
+            _ => line(urgency, &words),
+        }
+    }
+}
+
+/// A duration as people read it.
+pub fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
+
+/// Tells a verdict to the system journal, where the app's user cannot change it; prints it where there is none, and for
+/// the operator.
+pub fn verdict(app: &App, verdict: &Verdict) {
+    let status = &verdict.status;
+    let tag = status.tag.as_ref().map_or("invalid", |tag| tag.as_str());
+    let message = format!("{app}: {tag} {}: {}", status.outcome, status.reason);
+    let urgency = if status.outcome.is_ok() { Urgency::Notice } else { Urgency::Warning };
+    let sent = send(Path::new(JOURNAL_SOCKET), &fields(app, verdict, &message, urgency));
+    if sent.is_err() || env::var_os("JOURNAL_STREAM").is_none() {
+        line(urgency, &message);
+    }
+}
+
+fn fields(app: &App, verdict: &Verdict, message: &str, urgency: Urgency) -> Vec<u8> {
+    let Status { tag, request, outcome, kind, digest, previous_digest, .. } = &verdict.status;
+    let by = match verdict.by {
+        By::Request => "request",
+        By::Operator => "operator",
+    };
+    let mut bytes = Vec::new();
+    let mut field = |name: &str, value: Option<&dyn fmt::Display>| {
+        if let Some(value) = value {
+            put_field(&mut bytes, name, &value.to_string());
+        }
+    };
+    field("MESSAGE", Some(&text::escape(message)));
+    field("PRIORITY", Some(&(urgency as u8)));
+    field("SYSLOG_IDENTIFIER", Some(&"tagship-host"));
+    field("TAGSHIP_APP", Some(app));
+    field("TAGSHIP_TAG", tag.as_ref().map(|tag| tag as _));
+    field("TAGSHIP_DIGEST", digest.as_ref().map(|digest| digest as _));
+    field("TAGSHIP_PREVIOUS_DIGEST", previous_digest.as_ref().map(|digest| digest as _));
+    field("TAGSHIP_REQUEST", request.as_ref().map(|id| id as _));
+    field("TAGSHIP_OUTCOME", Some(outcome));
+    field("TAGSHIP_KIND", Some(kind));
+    field("TAGSHIP_BY", Some(&by));
+    bytes
+}
+
+/// One field in the binary-safe form: name, line feed, length as 64 bits little-endian, value, line feed.
+fn put_field(bytes: &mut Vec<u8>, name: &str, value: &str) {
+    bytes.extend_from_slice(name.as_bytes());
+    bytes.push(b'\n');
+    bytes.extend_from_slice(&(value.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(value.as_bytes());
+    bytes.push(b'\n');
+}
+
+fn send(socket: &Path, message: &[u8]) -> io::Result<()> {
+    let sender = UnixDatagram::unbound()?;
+    // A journal that is stuck must not hold up a deploy.
+    sender.set_nonblocking(true)?;
+    sender.send_to(message, socket).map(|_| ())
+}
+
+/// Prints what other modules trace, warnings and notices alike, one line an event.
+pub fn print_traces() {
+    // Only one is ever set, before anything else happens.
+    let _ = tracing::subscriber::set_global_default(Traces);
+}
+
+struct Traces;
+
+impl Subscriber for Traces {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event() && *metadata.level() <= Level::INFO && metadata.target().starts_with("tagship")
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut words = Words(String::new());
+        event.record(&mut words);
+        let urgency = match *event.metadata().level() {
+            Level::ERROR => Urgency::Error,
+            Level::WARN => Urgency::Warning,
+            _ => Urgency::Notice,
+        };
+        line(urgency, &words.0);
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// An event's message, with its other fields behind it.
+struct Words(String);
+
+impl Visit for Words {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}{}", self.0);
+        } else {
+            self.0.push_str(&format!(" ({} {value:?})", field.name()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use tagship_core::handoff::status::Outcome;
+
+    use super::*;
+
+    #[test]
+    fn a_verdict_reaches_the_journal_with_its_fields() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("socket");
+        let journal = UnixDatagram::bind(&path).unwrap();
+        let status = Status {
+            tag: Some("v1.0.0".parse().unwrap()),
+            ..Status::new(Outcome::RolledBack, "unhealthy", "web is unhealthy\u{1b}[2J")
+        };
+        let verdict = Verdict { time: Timestamp::UNIX_EPOCH, by: By::Request, status };
+        let bytes = fields(&"app".parse().unwrap(), &verdict, "line\nTAGSHIP_TAG=forged", Urgency::Warning);
+        send(&path, &bytes).unwrap();
+
+        let mut buffer = [0; 4096];
+        let length = journal.recv(&mut buffer).unwrap();
+        let mut rest = &buffer[..length];
+        let mut found = Vec::new();
+        while !rest.is_empty() {
+            let end = rest.iter().position(|byte| *byte == b'\n').unwrap();
+            let size = u64::from_le_bytes(rest[end + 1..end + 9].try_into().unwrap()) as usize;
+            let value = &rest[end + 9..end + 9 + size];
+            found.push(format!("{}={}", str::from_utf8(&rest[..end]).unwrap(), str::from_utf8(value).unwrap()));
+            assert_eq!(rest[end + 9 + size], b'\n');
+            rest = &rest[end + 10 + size..];
+        }
+        assert_eq!(
+            found,
+            [
+                "MESSAGE=line\\nTAGSHIP_TAG=forged",
+                "PRIORITY=4",
+                "SYSLOG_IDENTIFIER=tagship-host",
+                "TAGSHIP_APP=app",
+                "TAGSHIP_TAG=v1.0.0",
+                "TAGSHIP_OUTCOME=rolled-back",
+                "TAGSHIP_KIND=unhealthy",
+                "TAGSHIP_BY=request",
+            ]
+        );
+    }
+
+    #[test]
+    fn no_journal_is_an_error_not_a_wait() {
+        assert!(send(Path::new("/nonexistent/socket"), b"").is_err());
+    }
+}

@@ -1,0 +1,309 @@
+//! From a request to a verified, named and allowed image: asks the registry, lets the signature decide, then `trust`.
+//!
+//! How bytes verify is the core's, how versions follow each other `trust`'s; here they meet the registry.
+
+use std::{collections::BTreeMap, future::Future};
+
+use jiff::Timestamp;
+use tagship_core::{
+    credentials::{AuthFiles, CredentialError},
+    explain::Explain,
+    handoff::request::Received,
+    reference::{Digest, ImageRef, Repository, Tag},
+    registry::{Client, RegistryError},
+    signature::{
+        self, AnnotationRule, CheckError, Content, Evidence, Expectation, KeyError, Layer, Policy, PublicKey,
+        SIGNATURE_ANNOTATION, Verified, bundle, verify,
+    },
+    tls::{Roots, RootsError},
+};
+
+use crate::{
+    config::{RequestPolicy, Settings, VerifySettings},
+    inbox::Asked,
+    trust::{
+        Refusal, Release, TrustState,
+        identity::{self, Named},
+        judge::{self, Authority, Ruling},
+    },
+};
+
+/// The registry, as far as a verification needs it.
+pub trait Registry: Sync {
+    /// The digest that a tag of the configured image names now.
+    fn resolve(&self, tag: &Tag) -> impl Future<Output = Result<Option<Digest>, RegistryError>> + Send;
+
+    /// Fetches and verifies the signatures of one of its digests.
+    fn check(
+        &self,
+        expected: &Expectation,
+        policy: &Policy,
+    ) -> impl Future<Output = Result<Verified, CheckError>> + Send;
+}
+
+/// The configured image's real registry, with the user's own credentials.
+pub struct Remote {
+    client: Client,
+    repository: Repository,
+}
+
+/// An image that may be deployed: verified, named, and allowed to follow what was proven before.
+#[derive(Debug)]
+pub struct Approved {
+    /// What it counts as.
+    pub release: Release,
+    /// The proof.
+    pub verified: Verified,
+}
+
+/// Why an image may not be deployed. Nothing was touched.
+#[derive(Debug, thiserror::Error)]
+pub enum Denied {
+    /// The certificate authorities cannot be loaded.
+    #[error(transparent)]
+    Roots(#[from] RootsError),
+    /// The registry's credentials cannot be read.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// A configured key is none.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The registry did not answer, or not well.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The signatures could not be had, or none counts.
+    #[error(transparent)]
+    Check(#[from] CheckError),
+    /// The image is genuine, but not to be deployed now.
+    #[error(transparent)]
+    Refusal(#[from] Refusal),
+    /// The tag names nothing.
+    #[error("{image} does not exist")]
+    NoSuchTag {
+        /// The tag, in full.
+        image: ImageRef,
+    },
+    /// The request is for another app.
+    #[error("the request is for {asked}, and this app is deployed from {configured}")]
+    AnotherImage {
+        /// What the request names.
+        asked: Repository,
+        /// What the configuration names.
+        configured: Repository,
+    },
+    /// The request has to be signed, and is not.
+    #[error("the request is not signed")]
+    RequestUnsigned {
+        /// It asks for a rollback; otherwise the configuration demands it.
+        rollback: bool,
+    },
+    /// The request's signature is by no trusted key, or not over these bytes.
+    #[error("the request's signature is not by a trusted key")]
+    RequestSignature,
+}
+
+impl Explain for Denied {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Roots(error) => error.kind(),
+            Self::Credential(error) => error.kind(),
+            Self::Key(error) => error.kind(),
+            Self::Registry(error) => error.kind(),
+            Self::Check(error) => error.kind(),
+            Self::Refusal(error) => error.kind(),
+            Self::NoSuchTag { .. } => "no-such-tag",
+            Self::AnotherImage { .. } => "another-image",
+            Self::RequestUnsigned { .. } => "request-unsigned",
+            Self::RequestSignature => "request-signature",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Roots(error) => error.hint(),
+            Self::Credential(error) => error.hint(),
+            Self::Key(error) => error.hint(),
+            Self::Registry(error) => error.hint(),
+            Self::Check(error) => error.hint(),
+            Self::Refusal(error) => error.hint(),
+            Self::NoSuchTag { .. } => Some("push the image under this tag first".into()),
+            Self::AnotherImage { .. } => {
+                Some("mount the right app's hand-off directory into the job, or correct the action's `image`".into())
+            }
+            Self::RequestUnsigned { rollback: true } => Some(
+                "give the action its `key`, so that it signs the request; or run `tagship-host rollback` on the host"
+                    .into(),
+            ),
+            Self::RequestUnsigned { rollback: false } => {
+                Some("give the action its `key`, so that it signs the request (`requests: signed` demands it)".into())
+            }
+            Self::RequestSignature => Some("sign with the key that the host's `verify.keys` names".into()),
+        }
+    }
+}
+
+impl Remote {
+    /// Prepares the connection; nothing is sent yet.
+    pub async fn connect(settings: &Settings) -> Result<Self, Denied> {
+        let roots = Roots::load(None)?;
+        let credential = AuthFiles::standard().lookup(&settings.image).await?;
+        let client = Client::new(settings.image.registry(), credential, &roots)?;
+        Ok(Self { client, repository: settings.image.clone() })
+    }
+}
+
+impl Registry for Remote {
+    async fn resolve(&self, tag: &Tag) -> Result<Option<Digest>, RegistryError> {
+        self.client.resolve(&self.repository, tag).await
+    }
+
+    async fn check(&self, expected: &Expectation, policy: &Policy) -> Result<Verified, CheckError> {
+        signature::check(&self.client, expected, policy).await
+    }
+}
+
+/// Decides on a request: which digest it means, whether that is signed as asked, and whether it may be deployed now.
+pub async fn approve(
+    settings: &Settings,
+    trust: &TrustState,
+    registry: &impl Registry,
+    asked: &Asked,
+    now: Timestamp,
+) -> Result<Approved, Denied> {
+    let authority = authority(settings, asked)?;
+    match asked {
+        Asked::Full(received) => {
+            let request = &received.request;
+            if request.image != settings.image {
+                let (asked, configured) = (request.image.clone(), settings.image.clone());
+                return Err(Denied::AnotherImage { asked, configured });
+            }
+            settle(settings, trust, registry, (&request.tag, request.digest, false), authority, now).await
+        }
+        Asked::Plain { tag, .. } => {
+            let digest = resolve(settings, registry, tag).await?;
+            settle(settings, trust, registry, (tag, digest, true), authority, now).await
+        }
+    }
+}
+
+/// Decides on what the operator asks for by its tag: as a request, but it may go back.
+pub async fn approve_rollback(
+    settings: &Settings,
+    trust: &TrustState,
+    registry: &impl Registry,
+    tag: &Tag,
+    now: Timestamp,
+) -> Result<Approved, Denied> {
+    let digest = resolve(settings, registry, tag).await?;
+    settle(settings, trust, registry, (tag, digest, true), Authority::Rollback, now).await
+}
+
+/// Verifies again what was proven here before, from the evidence that was kept: offline, by the keys trusted today.
+pub fn approve_proven(
+    settings: &Settings,
+    trust: &TrustState,
+    (release, evidence): (&Release, &Evidence),
+    now: Timestamp,
+) -> Result<Approved, Denied> {
+    // What its signature said about its version was judged when it was proven; the keys, the log and the floor of
+    // today still hold.
+    let policy =
+        policy(&settings.verify, if release.signed { AnnotationRule::WhenPresent } else { AnnotationRule::Off })?;
+    let expected = Expectation {
+        repository: settings.image.clone(),
+        digest: release.digest,
+        tag: release.signed.then(|| release.tag.clone()),
+    };
+    let verified = verify::verify(&expected, &[layer(evidence)], &policy).map_err(CheckError::from)?;
+    judge::judge(
+        release,
+        trust,
+        Authority::Rollback,
+        (settings.verify.downgrade, settings.verify.floor.as_ref()),
+        now,
+    )?;
+    Ok(Approved { release: release.clone(), verified })
+}
+
+async fn resolve(settings: &Settings, registry: &impl Registry, tag: &Tag) -> Result<Digest, Denied> {
+    let image = || ImageRef::tagged(&settings.image, tag);
+    registry.resolve(tag).await?.ok_or_else(|| Denied::NoSuchTag { image: image() })
+}
+
+/// Verifies a digest that was asked for under a tag, and rules on it. `agreed`: the registry's tag was seen to name it.
+async fn settle(
+    settings: &Settings,
+    trust: &TrustState,
+    registry: &impl Registry,
+    (asked, digest, agreed): (&Tag, Digest, bool),
+    authority: Authority,
+    now: Timestamp,
+) -> Result<Approved, Denied> {
+    let rule = identity::ratchet(settings.verify.annotations, trust.is_annotated());
+    let policy = policy(&settings.verify, rule)?;
+    // Asked for by the moving tag's name, an image counts as whatever it is signed as.
+    let tag = (settings.moving_tag.as_ref() != Some(asked)).then(|| asked.clone());
+    let expected = Expectation { repository: settings.image.clone(), digest, tag };
+    let verified = registry.check(&expected, &policy).await?;
+    let release = match identity::identify(digest, verified.tag_claim(), verified.annotations(), asked) {
+        Named::BySignature(release) => release,
+        Named::IfRegistryAgrees(release) if agreed || registry.resolve(asked).await? == Some(digest) => release,
+        Named::IfRegistryAgrees(_) => return Err(Refusal::TagElsewhere { asked: asked.clone(), digest }.into()),
+    };
+    let rules = (settings.verify.downgrade, settings.verify.floor.as_ref());
+    match judge::judge(&release, trust, authority, rules, now)? {
+        Ruling::Allow => {}
+        Ruling::AllowIfMoving(refusal) => {
+            let names_it = match &settings.moving_tag {
+                Some(moving) => registry.resolve(moving).await? == Some(digest),
+                None => false,
+            };
+            if !names_it {
+                return Err(refusal.into());
+            }
+        }
+    }
+    Ok(Approved { release, verified })
+}
+
+/// What a request may do. A signature counts only where one is needed; elsewhere it grants nothing and costs nothing.
+fn authority(settings: &Settings, asked: &Asked) -> Result<Authority, Denied> {
+    let rollback = matches!(asked, Asked::Full(received) if received.request.rollback);
+    if !rollback && settings.verify.requests == RequestPolicy::Any {
+        return Ok(Authority::Request);
+    }
+    let signature = match asked {
+        Asked::Full(received) => Received::signature(received),
+        Asked::Plain { .. } => None,
+    };
+    let signature = signature.ok_or(Denied::RequestUnsigned { rollback })?;
+    let trusted = keys(&settings.verify)?.iter().any(|key| key.verify(&signature.bytes, &signature.message));
+    match (trusted, rollback) {
+        (false, _) => Err(Denied::RequestSignature),
+        (true, true) => Ok(Authority::Rollback),
+        (true, false) => Ok(Authority::Request),
+    }
+}
+
+fn policy(settings: &VerifySettings, annotations: AnnotationRule) -> Result<Policy, KeyError> {
+    let log_keys =
+        settings.rekor_keys.iter().map(|file| PublicKey::from_pem(file.path().display().to_string(), file.bytes()));
+    let mut log_keys: Vec<PublicKey> = log_keys.collect::<Result<_, _>>()?;
+    if log_keys.is_empty() {
+        log_keys.push(PublicKey::public_log());
+    }
+    Ok(Policy { keys: keys(settings)?, rekor: settings.rekor, log_keys, annotations })
+}
+
+fn keys(settings: &VerifySettings) -> Result<Vec<PublicKey>, KeyError> {
+    settings.keys.iter().map(|file| PublicKey::from_pem(file.path().display().to_string(), file.bytes())).collect()
+}
+
+/// A signature as it was found, out of what was kept of it.
+fn layer(evidence: &Evidence) -> Layer {
+    let payload = evidence.payload.clone().into_bytes();
+    let mut annotations = BTreeMap::from([(SIGNATURE_ANNOTATION.to_owned(), evidence.signature.clone())]);
+    annotations.extend(evidence.bundle.clone().map(|bundle| (bundle::ANNOTATION.to_owned(), bundle)));
+    Layer { digest: Digest::of(&payload), content: Content::Bytes(payload.into()), annotations }
+}
