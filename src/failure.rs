@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 use tagship_core::explain::Explain;
+use tagship_core::sys::SysError;
 
 /// The kinds of failure that callers of the program can tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,5 +44,29 @@ impl Failure {
 impl From<Code> for ExitCode {
     fn from(code: Code) -> ExitCode {
         ExitCode::from(code as u8)
+    }
+}
+
+/// What goes wrong with the process itself, whatever it was to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// Secrets would not have been safe.
+    #[error("cannot make this process safe for secrets")]
+    Secrets(#[source] SysError),
+    /// No threads.
+    #[error("cannot start the program's threads")]
+    Runtime(#[source] std::io::Error),
+    /// Later steps of the workflow would not know what was done.
+    #[error("cannot write the step's outputs")]
+    Outputs(#[source] std::io::Error),
+}
+
+impl Explain for ProcessError {
+    fn kind(&self) -> &'static str {
+        match self {
+            ProcessError::Secrets(_) => "unsafe-process",
+            ProcessError::Runtime(_) => "no-threads",
+            ProcessError::Outputs(_) => "outputs-unwritten",
+        }
     }
 }

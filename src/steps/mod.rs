@@ -3,6 +3,7 @@
 pub mod build;
 mod containerfile;
 pub mod deploy;
+pub mod preflight;
 pub mod promote;
 pub mod push;
 

@@ -1,0 +1,197 @@
+//! The command line: subcommands, and each input as a flag of the same name.
+//!
+//! What a value means is parsed in `inputs`. The flags come from its table, so that no input can be forgotten here.
+
+use std::path::PathBuf;
+
+use clap::builder::OsStringValueParser;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::inputs::Step;
+use crate::inputs::table::{Given, INPUTS, Input};
+
+/// What to do.
+pub enum Asked {
+    /// What the action's inputs say.
+    Action,
+    /// The steps of the inputs, or a single one.
+    Release(Option<Step>, ArgMatches),
+    /// Check an image's signature.
+    Verify(ArgMatches),
+    /// Make a key pair.
+    Keygen {
+        /// The files' name without its ending.
+        output: PathBuf,
+        /// The other flags.
+        flags: ArgMatches,
+    },
+}
+
+/// Inputs that may be several lines: their flags may be repeated, a line each.
+const LINES: [&str; 3] = ["annotations", "build-args", "labels"];
+
+const VERIFY: [&str; 10] = [
+    "image",
+    "tag",
+    "digest",
+    "public-key",
+    "tlog",
+    "rekor-public-key",
+    "registry-user",
+    "registry-token-file",
+    "registry-auth-file",
+    "ca",
+];
+
+const AFTER_HELP: &str = "\
+Secrets are never flags. They come from TAGSHIP_KEY, TAGSHIP_KEY_PASSWORD and TAGSHIP_REGISTRY_TOKEN in the \
+environment, from the files that --key-file, --key-password-file and --registry-token-file name, or, for registries, \
+from the user's own auth.json.
+
+Exit codes: 0 done, 1 the host said no, 2 wrong use or configuration, 3 build, 4 registry, 5 signing or verification, \
+6 hand-off.";
+
+/// Reads the command line. Ends the program for help, and for a command line that is none.
+#[must_use]
+pub fn parse() -> Asked {
+    let mut matches = command().get_matches();
+    match matches.remove_subcommand() {
+        Some((name, flags)) if name == "release" => Asked::Release(None, flags),
+        Some((name, flags)) if name == "verify" => Asked::Verify(flags),
+        Some((name, mut flags)) if name == "keygen" => {
+            Asked::Keygen { output: flags.remove_one("output").unwrap_or_default(), flags }
+        }
+        Some((name, flags)) => match Step::ALL.into_iter().find(|step| step.name() == name) {
+            Some(step) => Asked::Release(Some(step), flags),
+            None => Asked::Action,
+        },
+        None => Asked::Action,
+    }
+}
+
+/// The whole command line.
+#[must_use]
+pub fn command() -> Command {
+    let output = Arg::new("output")
+        .long("output")
+        .value_name("PREFIX")
+        .value_parser(clap::value_parser!(PathBuf))
+        .default_value("tagship")
+        .help("Write PREFIX.key and PREFIX.pub; neither is overwritten.");
+    let steps = [
+        (Step::Build, "Build the image with the container engine"),
+        (Step::Push, "Push the version tag and read it back"),
+        (Step::Sign, "Sign the image in the registry and verify the signature"),
+        (Step::Deploy, "Hand the image to the host and wait for its verdict"),
+        (Step::Promote, "Put the verified image at the moving tag"),
+    ];
+    Command::new("tagship")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Builds, pushes, signs, hands off and promotes a container image")
+        .after_help(AFTER_HELP)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+        .subcommand(Command::new("release").about("All steps, or those of --steps").args(flags(|_| true)))
+        .subcommands(steps.map(|(step, about)| {
+            Command::new(step.name()).about(about).args(flags(|input| input.steps.contains(&step)))
+        }))
+        .subcommand(
+            Command::new("verify")
+                .about("Check an image's signature exactly as the host does")
+                .args(flags(|input| VERIFY.contains(&input.name))),
+        )
+        .subcommand(
+            Command::new("keygen")
+                .about("Make a key pair, which cosign can use as well; the password is TAGSHIP_KEY_PASSWORD")
+                .arg(output)
+                .args(flags(|input| input.name == "key-password-file")),
+        )
+        .subcommand(Command::new("action").about("All steps as a workflow's step: every input comes as INPUT_NAME"))
+        .mut_subcommands(|command| command.after_help(AFTER_HELP))
+}
+
+/// The flags of the inputs that a subcommand uses.
+fn flags(used: impl Fn(&Input) -> bool) -> Vec<Arg> {
+    INPUTS.iter().filter(|input| input.given == Given::Anywhere && used(input)).map(flag).collect()
+}
+
+fn flag(input: &'static Input) -> Arg {
+    let flag = Arg::new(input.name)
+        .long(input.name)
+        .value_parser(OsStringValueParser::new())
+        .value_name(value_name(input.name))
+        .help(match input.default {
+            Some(default) => format!("{} [default: {default}]", input.help),
+            None => input.help.to_owned(),
+        });
+    if LINES.contains(&input.name) {
+        return flag.action(ArgAction::Append);
+    }
+    // The last one counts, so that a script can add to the flags of another.
+    flag.overrides_with(input.name)
+}
+
+fn value_name(name: &str) -> &'static str {
+    match name {
+        _ if LINES.contains(&name) => "NAME=VALUE",
+        _ if name.ends_with("file") => "FILE",
+        "image" => "REPOSITORY",
+        "context" | "handoff" => "DIRECTORY",
+        "ca" | "public-key" | "rekor-public-key" => "PEM",
+        "force" | "tlog" => "BOOL",
+        "rekor-url" => "URL",
+        "timeout" => "TIME",
+        _ => "VALUE",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsString;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        command().debug_assert();
+    }
+
+    fn parsed(line: &str) -> Result<ArgMatches, clap::Error> {
+        command().try_get_matches_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn secrets_are_no_flags() {
+        for name in ["key", "key-password", "registry-token", "allowed-signers", "rollback"] {
+            assert!(parsed(&format!("tagship release --{name} x")).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn each_step_has_its_own_flags() {
+        for (line, good) in [
+            ("tagship build --image r/a --context x", true),
+            ("tagship build --image r/a --handoff x", false),
+            ("tagship deploy --image r/a --handoff x", true),
+            ("tagship deploy --image r/a --context x", false),
+            ("tagship sign --image r/a --annotations a=1 --annotations b=2", true),
+            ("tagship promote --image r/a --moving-tag x", true),
+            ("tagship push --image r/a --steps build", false),
+            ("tagship verify --image r/a --tag v1 --public-key x --tlog false --registry-user ci", true),
+            ("tagship keygen --output x", true),
+            ("tagship release --colour red", false),
+            ("tagship action --image r/a", false),
+            ("tagship", false),
+            ("tagship nonsense", false),
+        ] {
+            assert_eq!(parsed(line).is_ok(), good, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_last_of_a_flag_counts() {
+        let matches = parsed("tagship release --tag v1 --tag v2").expect("parsed");
+        let (_, flags) = matches.subcommand().expect("release");
+        assert_eq!(flags.get_one::<OsString>("tag"), Some(&"v2".into()));
+    }
+}
