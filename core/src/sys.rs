@@ -59,16 +59,19 @@ pub enum SysError {
     },
 }
 
+/// A variable's name, and the value that it had.
+pub type Taken = (String, Zeroizing<Vec<u8>>);
+
 /// Takes variables out of the environment: their values are returned, and wiped where they lay, which is also what
 /// `/proc/PID/environ` shows. `std::env::remove_var` alone leaves them there. Order and repetition of names do not
 /// matter; absent ones are left out.
 ///
 /// Refused once a second thread exists, which might be reading the environment.
-pub fn take_from_environment(names: &[&str]) -> Result<Vec<(String, Zeroizing<Vec<u8>>)>, SysError> {
+pub fn take_from_environment(names: &[&str]) -> Result<Vec<Taken>, SysError> {
     if threads()? != 1 {
         return Err(SysError::Threads);
     }
-    let mut taken: Vec<(String, Zeroizing<Vec<u8>>)> = Vec::new();
+    let mut taken: Vec<Taken> = Vec::new();
     // SAFETY: this is the only thread, so nobody reads or changes the environment meanwhile. `environ` is null or an
     // array of pointers that ends with a null one, each to a string that ends with a zero byte. The strings are in
     // writable memory: the kernel puts them on the stack, and setenv on the heap.
@@ -177,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_for_writing_is_an_error() {
+    fn a_descriptor_for_writing_never_passes_for_quiet() {
         let file = tempfile::tempfile().unwrap();
         assert!(!no_writer(&file).unwrap_or(false));
     }
@@ -201,6 +204,29 @@ mod tests {
         assert!(is_entry_of(b"A=", "A"));
         assert!(!is_entry_of(b"INPUT_KEY-PASSWORD=x", "INPUT_KEY"));
         assert!(!is_entry_of(b"A", "A"));
+    }
+
+    /// Forks, because the environment can be emptied only where there is one thread: the child has just one.
+    #[test]
+    fn a_taken_variable_is_gone_from_the_initial_environment() {
+        let before = std::env::var("PATH").unwrap();
+        // SAFETY: the child allocates and reads a file, which the C library allows after fork, and never returns.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let taken = take_from_environment(&["PATH", "NOT_SET", "PAT"]).unwrap_or_default();
+            let returned =
+                taken.len() == 1 && taken.iter().all(|(name, value)| name == "PATH" && **value == *before.as_bytes());
+            let shown = std::fs::read("/proc/self/environ").unwrap_or_default();
+            let gone = !shown.windows(before.len()).any(|window| window == before.as_bytes());
+            let code = i32::from(!(returned && gone && std::env::var_os("PATH").is_none()));
+            // SAFETY: ends the child at once, without the test runner's cleaning up.
+            unsafe { libc::_exit(code) };
+        }
+        let mut status = -1;
+        // SAFETY: waits for our own child and writes one integer.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert_eq!(status, 0);
+        assert_eq!(std::env::var("PATH").unwrap(), before, "the parent keeps its own");
     }
 
     #[test]

@@ -12,7 +12,8 @@ use crate::text;
 /// An image without a signature that counts.
 #[derive(Debug)]
 pub struct VerifyError {
-    image: ImageRef,
+    // Boxed: results stay small where all goes well.
+    image: Box<ImageRef>,
     signatures: usize,
     fault: Fault,
 }
@@ -76,7 +77,7 @@ pub enum Fault {
 
 impl VerifyError {
     pub(super) fn new(repository: Repository, digest: Digest, signatures: usize, fault: Fault) -> Self {
-        Self { image: ImageRef { repository, tag: None, digest: Some(digest) }, signatures, fault }
+        Self { image: Box::new(ImageRef { repository, tag: None, digest: Some(digest) }), signatures, fault }
     }
 
     /// What is wrong.

@@ -270,7 +270,7 @@ fn the_log_counts_as_far_as_policy_says() {
     let verified = world.verify(&[World::without_bundle(world.good())]).unwrap();
     assert!(verified.logged().is_none() && verified.evidence().bundle.is_none());
     assert!(world.verify(&[world.good()]).unwrap().logged().is_some());
-    world.refuses("broken though optional", &[broken.clone()], "log-invalid");
+    world.refuses("broken though optional", std::slice::from_ref(&broken), "log-invalid");
     world.policy.rekor = Rekor::Off;
     assert!(world.verify(&[broken]).unwrap().logged().is_none());
 }

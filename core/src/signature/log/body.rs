@@ -76,7 +76,8 @@ impl Body {
     /// Reads a body. Its kind is looked at first: others have other members.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, LogError> {
         let body: Value = json::parse(bytes, MAX_BODY_LEN).map_err(LogError::Json)?;
-        if body["kind"] != "hashedrekord" || body["apiVersion"] != "0.0.1" {
+        let is = |member: &str, text: &str| body.get(member).and_then(Value::as_str) == Some(text);
+        if !is("kind", "hashedrekord") || !is("apiVersion", "0.0.1") {
             return Err(LogError::Kind);
         }
         serde_json::from_value(body).map_err(|error| LogError::Json(JsonError::Malformed(error)))
