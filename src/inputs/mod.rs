@@ -2,6 +2,8 @@
 //!
 //! Reads the files that inputs name (keys, passwords, certificates) and nothing else; talks to nobody.
 
+#[cfg(test)]
+mod action_yml;
 mod error;
 mod lines;
 mod origin;
