@@ -4,7 +4,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
 use tagship_core::explain::Explain;
-use tagship_core::reference::{Digest, Repository};
+use tagship_core::reference::{Digest, ImageRef, Repository};
 use tagship_core::registry::{Client, Manifest, OCI_MANIFEST, RegistryError, Target};
 use tagship_core::signature::fetch::MAX_MANIFEST_LEN;
 use tagship_core::signature::json::{self as strict, JsonError};
@@ -22,42 +22,34 @@ const EPOCH: &str = "0001-01-01T00:00:00Z";
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
     /// The registry did not do its part.
-    #[error("cannot put the signature beside {repository}@{digest}")]
+    #[error("cannot put the signature beside {image}")]
     Registry {
-        /// Where.
-        repository: Repository,
         /// Of what.
-        digest: Digest,
+        image: Box<ImageRef>,
         /// Why.
         source: RegistryError,
     },
     /// What is under the `.sig` tag is no list of signatures: it is not overwritten.
-    #[error("the signature manifest of {repository}@{digest} cannot be added to: {why}")]
+    #[error("the signature manifest of {image} cannot be added to: {why}")]
     Existing {
-        /// Where.
-        repository: Repository,
         /// Of what.
-        digest: Digest,
+        image: Box<ImageRef>,
         /// Why.
         why: &'static str,
     },
     /// It is not even JSON.
-    #[error("the signature manifest of {repository}@{digest} cannot be added to")]
+    #[error("the signature manifest of {image} cannot be added to")]
     Malformed {
-        /// Where.
-        repository: Repository,
         /// Of what.
-        digest: Digest,
+        image: Box<ImageRef>,
         /// Why.
         source: JsonError,
     },
     /// It has become too long to be read.
-    #[error("{repository}@{digest} has more signatures than are read")]
+    #[error("{image} has more signatures than are read")]
     Full {
-        /// Where.
-        repository: Repository,
         /// Of what.
-        digest: Digest,
+        image: Box<ImageRef>,
     },
     /// A document cannot be written.
     #[error("cannot write the signature's documents")]
@@ -134,13 +126,14 @@ pub async fn attach(
     digest: &Digest,
     layer: &NewLayer,
 ) -> Result<(), AttachError> {
-    let registry = |source| AttachError::Registry { repository: repository.clone(), digest: *digest, source };
+    let image = || Box::new(ImageRef::pinned(repository, digest));
+    let registry = |source| AttachError::Registry { image: image(), source };
     let target = Target::from(digest.signature_tag());
     let existing = client.manifest(repository, &target).await.map_err(registry)?;
-    let merged = merge(existing.as_ref(), layer).map_err(|problem| problem.at(repository, digest))?;
+    let merged = merge(existing.as_ref(), layer).map_err(|problem| problem.of(image()))?;
     let Some(Merged { manifest, config }) = merged else { return Ok(()) };
     if manifest.bytes().len() > MAX_MANIFEST_LEN {
-        return Err(AttachError::Full { repository: repository.clone(), digest: *digest });
+        return Err(AttachError::Full { image: image() });
     }
     tokio::try_join!(client.put_blob(repository, &layer.payload), client.put_blob(repository, &config))
         .map_err(registry)?;
@@ -160,11 +153,10 @@ enum Problem {
 }
 
 impl Problem {
-    fn at(self, repository: &Repository, digest: &Digest) -> AttachError {
-        let (repository, digest) = (repository.clone(), *digest);
+    fn of(self, image: Box<ImageRef>) -> AttachError {
         match self {
-            Self::Existing(why) => AttachError::Existing { repository, digest, why },
-            Self::Json(source) => AttachError::Malformed { repository, digest, source },
+            Self::Existing(why) => AttachError::Existing { image, why },
+            Self::Json(source) => AttachError::Malformed { image, source },
             Self::Encode(source) => AttachError::Encode(source),
         }
     }
