@@ -108,3 +108,88 @@ pub fn sweep(dir: &Dir, now: Timestamp) -> Result<(), DirError> {
     }
     first
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use rustix::fs::{AtFlags, Timespec, Timestamps};
+    use tagship_core::handoff::status::Outcome;
+
+    use super::*;
+
+    fn place() -> (tempfile::TempDir, Dir) {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temp.path()).unwrap();
+        (temp, dir)
+    }
+
+    fn lines(path: &Path) -> Vec<LogLine> {
+        fs::read(path).unwrap().split(|byte| *byte == b'\n').filter_map(LogLine::parse).collect()
+    }
+
+    #[test]
+    fn a_log_tells_everything_in_order_and_beats_in_its_phase() {
+        let (temp, dir) = place();
+        let id = RequestId::generate();
+        let progress = Progress::create(&dir, id).unwrap();
+        progress.tell("pull", None, "layer", "");
+        progress.clone().tell("Health!", Some("web"), "un healthy", "one\ntwo\u{1b}[2J");
+        progress.beat();
+        let lines = lines(&temp.path().join(id.log_name()));
+        let shown: Vec<_> =
+            lines.iter().map(|line| (line.phase.as_str(), line.event.as_str(), line.text.as_str())).collect();
+        assert_eq!(
+            shown,
+            [
+                ("claim", "heartbeat", ""),
+                ("pull", "layer", ""),
+                ("health-", "un-healthy", "one"),
+                ("health-", "un-healthy", "two [2J"),
+                ("health-", "heartbeat", ""),
+            ]
+        );
+        Progress::none().tell("pull", None, "layer", "goes nowhere");
+    }
+
+    #[test]
+    fn answers_go_to_their_own_names() {
+        let (temp, dir) = place();
+        let id = RequestId::generate();
+        let status = Status::new(Outcome::Refused, "kind", "reason");
+        write(&dir, &Status { request: Some(id), ..status.clone() }).unwrap();
+        assert!(temp.path().join(id.status_name()).exists());
+        assert!(!temp.path().join(names::STATUS).exists());
+        write(&dir, &status).unwrap();
+        assert_eq!(fs::read(temp.path().join(names::STATUS)).unwrap(), status.encode());
+    }
+
+    #[test]
+    fn old_answers_and_logs_go_and_nothing_else_does() {
+        let (temp, dir) = place();
+        let id = RequestId::generate();
+        let now = Timestamp::now();
+        let age = |name: &str, days: i64| {
+            let time = Timespec { tv_sec: now.as_second() - days * 24 * 60 * 60, tv_nsec: 0 };
+            let times = Timestamps { last_access: time, last_modification: time };
+            rustix::fs::utimensat(&dir, name, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+        };
+        let old = [id.log_name(), id.status_name(), ".tagship-writing.0".to_owned(), "deploy-log.x".to_owned()];
+        let kept = [names::STATUS, names::TRIGGER, names::HOST, "config.yml", "deploy-request.x"];
+        for name in old.iter().map(String::as_str).chain(kept) {
+            fs::write(temp.path().join(name), "x").unwrap();
+            age(name, 8);
+        }
+        std::os::unix::fs::symlink("/etc/passwd", temp.path().join("deploy-status.link")).unwrap();
+        age("deploy-status.link", 8);
+        let young = RequestId::generate().status_name();
+        fs::write(temp.path().join(&young), "x").unwrap();
+        age(&young, 6);
+        sweep(&dir, now).unwrap();
+        let mut left: Vec<_> = dir.names().unwrap().into_iter().map(|name| name.into_string().unwrap()).collect();
+        left.sort();
+        let mut expected: Vec<_> = kept.map(str::to_owned).into_iter().chain([young]).collect();
+        expected.sort();
+        assert_eq!(left, expected);
+    }
+}

@@ -362,20 +362,21 @@ impl Dir {
     /// Renames to a name that must be free.
     fn rename_free(&self, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
         match rustix::fs::renameat_with(&self.fd, from, &self.fd, to, RenameFlags::NOREPLACE) {
-            // NFS and some FUSE file systems have no such rename. A link is as exclusive, for files; anything else
-            // is only ever renamed to a random name, at which nothing is.
-            Err(Errno::INVAL | Errno::NOSYS) => {
-                match rustix::fs::linkat(&self.fd, from, &self.fd, to, AtFlags::empty()) {
-                    // Whoever removes the old name has the file; of several that linked it, that is one.
-                    Ok(()) => rustix::fs::unlinkat(&self.fd, from, AtFlags::empty()).inspect_err(|_| self.unlink(to)),
-                    Err(errno @ (Errno::EXIST | Errno::NOENT)) => Err(errno),
-                    Err(_) if matches!(self.stat(to), Err(Errno::NOENT)) => {
-                        rustix::fs::renameat(&self.fd, from, &self.fd, to)
-                    }
-                    Err(_) => Err(Errno::EXIST),
-                }
-            }
+            // NFS and some FUSE file systems have no such rename.
+            Err(Errno::INVAL | Errno::NOSYS) => self.rename_by_link(from, to),
             result => result,
+        }
+    }
+
+    /// Renames to a name that must be free, where there is no rename that makes sure of that. A link does, for files;
+    /// anything else is only ever renamed to a random name, at which nothing is.
+    fn rename_by_link(&self, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
+        match rustix::fs::linkat(&self.fd, from, &self.fd, to, AtFlags::empty()) {
+            // Whoever removes the old name has the file; of several that linked it, that is one.
+            Ok(()) => rustix::fs::unlinkat(&self.fd, from, AtFlags::empty()).inspect_err(|_| self.unlink(to)),
+            Err(errno @ (Errno::EXIST | Errno::NOENT)) => Err(errno),
+            Err(_) if matches!(self.stat(to), Err(Errno::NOENT)) => rustix::fs::renameat(&self.fd, from, &self.fd, to),
+            Err(_) => Err(Errno::EXIST),
         }
     }
 

@@ -278,6 +278,46 @@ fn an_error_says_what_to_try() {
     assert_eq!(Dir::open(&temp.path().join("file")).unwrap_err().kind(), "handoff-missing");
 }
 
+#[test]
+fn without_an_exclusive_rename_a_link_is_as_exclusive() {
+    let place = Place::new();
+    let [from, to] = ["from", "to"].map(OsStr::new);
+    fs::write(place.path("from"), "new").unwrap();
+    fs::write(place.path("to"), "old").unwrap();
+    assert_eq!(place.dir.rename_by_link(from, to), Err(Errno::EXIST));
+    assert_eq!(fs::read(place.path("to")).unwrap(), b"old");
+    fs::remove_file(place.path("to")).unwrap();
+    assert_eq!(place.dir.rename_by_link(from, to), Ok(()));
+    assert_eq!(place.names(), ["to"]);
+    assert_eq!(place.dir.rename_by_link(from, OsStr::new("another")), Err(Errno::NOENT));
+    // A directory has no links.
+    fs::create_dir(place.path("from")).unwrap();
+    assert_eq!(place.dir.rename_by_link(from, to), Err(Errno::EXIST));
+    assert_eq!(place.dir.rename_by_link(from, OsStr::new("another")), Ok(()));
+    assert_eq!(place.names(), ["another", "to"]);
+}
+
+#[test]
+fn without_an_exclusive_rename_there_is_still_one_winner() {
+    let place = Place::new();
+    for _ in 0..200 {
+        fs::write(place.path("from"), "x").unwrap();
+        let start = Barrier::new(2);
+        let won = std::thread::scope(|scope| {
+            let threads = ["a", "b"].map(|to| {
+                let (place, start) = (&place, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    place.dir.rename_by_link(OsStr::new("from"), OsStr::new(to)).is_ok()
+                })
+            });
+            threads.into_iter().map(|thread| thread.join().unwrap()).filter(|won| *won).count()
+        });
+        assert_eq!((won, place.names().len()), (1, 1));
+        fs::remove_file(place.path(&place.names()[0])).unwrap();
+    }
+}
+
 /// Requesters put and withdraw, companions claim, all at once: every request is had by exactly one of them.
 #[test]
 fn every_request_has_exactly_one_winner() {
