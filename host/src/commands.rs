@@ -8,10 +8,10 @@ use crate::{
     cli::{Cli, Command},
     config::{App, ConfigError, Places, Settings},
     deploy::{Failure, ImageId},
-    deploy_command::{self, CommandError},
+    deploy_command::{self, CommandError, Configuration},
     desk::{Adapters, Desk, Host},
     health::Engine,
-    history::History,
+    history::{History, Verdict},
     images::LocalStore,
     operate::{rollback, status},
     report::{self, Urgency},
@@ -91,7 +91,9 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
             let _lock = lock(&state)?;
             if Desk::open(&app, state.clone(), &RealHost)?.has_left_over() {
                 report::line(Urgency::Notice, "an earlier deploy was not ended; doing that first");
-                deploy_command::run(&RealHost, &app, &places, state.clone()).await?;
+                let load = || places.load(&app);
+                let configuration = Configuration { load: &load, fallback: places.handoff(&app) };
+                deploy_command::run(&RealHost, &app, &configuration, state.clone()).await?;
             }
             let mut desk = Desk::open(&app, state, &RealHost)?;
             let status = rollback::run(&mut desk, &settings, tag.as_ref()).await?;
@@ -113,15 +115,17 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
 }
 
 async fn deploy(app: &App, places: &Places) -> Result<ExitCode, Error> {
+    let load = || places.load(app);
+    let configuration = Configuration { load: &load, fallback: places.handoff(app) };
     // A name that nobody ever configured leaves nothing behind.
-    if let Err(error @ ConfigError::Missing { .. }) = places.load(app)
-        && !places.handoff(app).is_dir()
+    if let Err(error @ ConfigError::Missing { .. }) = load()
+        && !configuration.fallback.is_dir()
     {
         return Err(error.into());
     }
     let state = StateDir::open(app)?;
     let _lock = lock(&state)?;
-    deploy_command::run(&RealHost, app, places, state).await?;
+    deploy_command::run(&RealHost, app, &configuration, state).await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -159,6 +163,10 @@ impl Host for RealHost {
             store: LocalStore::new(docker.clone(), &settings.app),
             containers: Engine::new(docker, socket),
         })
+    }
+
+    fn verdict(&self, app: &App, verdict: &Verdict) {
+        report::verdict(app, verdict);
     }
 
     async fn tidy(&self, store: &LocalStore, settings: &Settings, running: &ImageId) -> Result<usize, Failure> {

@@ -30,7 +30,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     answer::{self, Progress},
-    config::{App, ConfigError, Places, Settings},
+    config::{App, ConfigError, Settings},
     desk::{self, Desk, Host, Order},
     inbox::{Arrival, Inbox, InboxError, Rules},
     report::{self, Told, Urgency},
@@ -97,10 +97,23 @@ impl From<DirError> for CommandError {
     }
 }
 
-/// Does everything that waits for this app. It does not matter whether anything does.
-pub async fn run<H: Host>(host: &H, app: &App, places: &Places, state: StateDir) -> Result<(), CommandError> {
-    let loaded = places.load(app);
-    let handoff = open_handoff(&loaded, &places.handoff(app))?;
+/// Where the app's configuration comes from.
+pub struct Configuration<'a> {
+    /// Reads it, anew each time.
+    pub load: &'a dyn Fn() -> Result<Settings, ConfigError>,
+    /// The hand-off directory while it cannot be read.
+    pub fallback: PathBuf,
+}
+
+/// Does everything that waits for this app. It does not matter whether anything does. The caller holds the app's lock.
+pub async fn run<H: Host>(
+    host: &H,
+    app: &App,
+    configuration: &Configuration<'_>,
+    state: StateDir,
+) -> Result<(), CommandError> {
+    let loaded = (configuration.load)();
+    let handoff = open_handoff(&loaded, &configuration.fallback)?;
     let Some(handoff) = handoff else { return loaded.map(|_| ()).map_err(CommandError::Config) };
     let (owners, budget) = match &loaded {
         Ok(settings) => (Owners::own_and(&settings.requesters), settings.budget),
@@ -110,7 +123,7 @@ pub async fn run<H: Host>(host: &H, app: &App, places: &Places, state: StateDir)
     let mut desk = Desk::open(app, state.clone(), host)?;
     let requests = Requests::open(state)?;
     let inbox = Inbox::open(Dir::open(handoff.path())?, rules, requests).await?;
-    let round = Round { app, places, inbox: &inbox, handoff: &handoff };
+    let round = Round { app, configuration, inbox: &inbox, handoff: &handoff };
     // Requests are claimed, and their logs kept alive, for as long as anything is being done.
     let mut answered = inbox.beside(round.end_interrupted(&mut desk, &loaded)).await?;
     round.announce(&desk, &loaded);
@@ -134,7 +147,7 @@ pub async fn run<H: Host>(host: &H, app: &App, places: &Places, state: StateDir)
 /// One run over everything that waits.
 struct Round<'a> {
     app: &'a App,
-    places: &'a Places,
+    configuration: &'a Configuration<'a>,
     inbox: &'a Inbox,
     handoff: &'a Dir,
 }
@@ -189,7 +202,7 @@ impl Round<'_> {
         let _ = sd_notify::notify(&[NotifyState::Status(&format!("deploying {}", order.asked))]);
         told.tell("claim", "claimed", &format!("{}: {} was asked for", self.app, order.asked));
         // Read anew for each request, after its claim: it may have been mended, or broken, since the last one.
-        let settings = self.places.load(self.app);
+        let settings = (self.configuration.load)();
         let status = match &settings {
             Ok(settings) => self.deploy(desk, settings, (&arrival, &order), &told).await,
             Err(error) => desk.refuse(&order, told_no(&told, "config", error)),
@@ -259,7 +272,7 @@ fn order(arrival: &Arrival) -> Order {
 
 fn told_no(told: &Told, phase: &str, error: &dyn Explain) -> Status {
     let status = desk::refusal(error);
-    told.tell(phase, "refused", status.reason.as_str());
+    told.tell_requester(phase, "refused", status.reason.as_str());
     status
 }
 
@@ -284,3 +297,6 @@ fn open_handoff(settings: &Result<Settings, ConfigError>, otherwise: &Path) -> R
         Err(_) => Ok(Some(Dir::open(otherwise)?)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,6 +48,9 @@ pub trait Host: Sync {
         settings: &Settings,
     ) -> impl Future<Output = Result<Adapters<Self::Units, Self::Store, Self::Containers>, Failure>>;
 
+    /// Tells a verdict to where the app's user cannot change it.
+    fn verdict(&self, app: &App, verdict: &history::Verdict);
+
     /// Removes what the store need not keep any longer, now that `running` is proven. Returns how many images went.
     fn tidy(
         &self,
@@ -266,11 +269,10 @@ impl<'h, H: Host> Desk<'h, H> {
         let Approved { release, verified } = approved;
         let digest = Some(release.digest);
         let reason = format!("{} runs already, healthy", release.tag);
-        let before = self.history.before().cloned();
         let proven = Proven { release, image, evidence: verified.evidence().clone(), at: Timestamp::now() };
         let status = Status::new(Outcome::Unchanged, "unchanged", &reason);
         let status = Status { digest, previous_digest: self.history.running_digest(), ..self.dated(order, status) };
-        self.kept(|desk| desk.history.prove(&desk.dir, proven, before));
+        self.kept(|desk| desk.history.prove(&desk.dir, proven, None));
         status
     }
 
@@ -296,7 +298,7 @@ impl<'h, H: Host> Desk<'h, H> {
     fn conclude(&mut self, order: &Order, status: &Status) {
         let by = if order.request.is_some() { By::Request } else { By::Operator };
         let verdict = history::Verdict { time: Timestamp::now(), by, status: status.clone() };
-        report::verdict(&self.app, &verdict);
+        self.host.verdict(&self.app, &verdict);
         self.kept(|desk| desk.history.conclude(&desk.dir, verdict));
     }
 

@@ -1,4 +1,4 @@
-//! What the engine's adapters share: its own words in an error, and the one request that Podman alone knows.
+//! What the engine's adapters share: its own words in an error, and requests that Podman alone knows.
 //!
 //! Images are `images`' business, containers `health`'s.
 
@@ -38,6 +38,13 @@ pub(crate) async fn get(socket: &Path, path: &str) -> std::io::Result<(u16, Vec<
     parse(&answer).ok_or_else(|| std::io::Error::new(std::io::ErrorKind::InvalidData, "no HTTP answer"))
 }
 
+/// Text as a query's value.
+pub(crate) fn query(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    let part = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(part).collect()
+}
+
 fn parse(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
     let (head, body) = answer.split_at_checked(end)?;
@@ -67,6 +74,11 @@ mod tests {
         ] {
             assert_eq!(parse(answer), None, "{defect}");
         }
+    }
+
+    #[test]
+    fn a_query_holds_nothing_but_plain_characters() {
+        assert_eq!(query(r#"{"a":["b=c&d é"]}"#), "%7B%22a%22%3A%5B%22b%3Dc%26d%20%C3%A9%22%5D%7D");
     }
 
     #[tokio::test]

@@ -14,13 +14,13 @@ use bollard::{
     errors::Error as EngineError,
     exec::{StartExecOptions, StartExecResults},
     models::{ContainerInspectResponse, ExecConfig, HealthConfig, HealthStatusEnum},
-    query_parameters::{ListContainersOptionsBuilder, LogsOptionsBuilder, WaitContainerOptionsBuilder},
+    query_parameters::{LogsOptionsBuilder, WaitContainerOptionsBuilder},
 };
 use futures_util::{
     StreamExt,
     future::{select_all, try_join_all},
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use tagship_core::explain::Explain;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -86,19 +86,33 @@ impl Engine {
 
     /// The newest container of a unit; while it is being replaced there may be none.
     async fn newest(&self, service: &ServiceName) -> Result<Option<ContainerInspectResponse>, ContainersError> {
-        let failed = |action, error: &EngineError| failed(action, service, error);
-        let label = format!("PODMAN_SYSTEMD_UNIT={}", service.unit());
-        let filters = [("label".to_owned(), vec![label])].into();
-        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-        let listed = self.docker.list_containers(Some(options)).await.map_err(|error| failed("find", &error))?;
-        let Some(id) = listed.into_iter().max_by_key(|container| container.created).and_then(|found| found.id) else {
-            return Ok(None);
-        };
-        match self.docker.inspect_container(&id, None).await {
+        // Podman's own list: the compatible one has states ("stopped") that the client does not know.
+        let filters = serde_json::json!({ "label": [format!("PODMAN_SYSTEMD_UNIT={}", service.unit())] });
+        let path = format!("containers/json?all=true&filters={}", engine::query(&filters.to_string()));
+        let listed: Vec<Listed> = self.ask("find", service, &path).await?;
+        let Some(newest) = listed.into_iter().max_by_key(|container| container.started) else { return Ok(None) };
+        match self.docker.inspect_container(&newest.id, None).await {
             Ok(found) => Ok(Some(found)),
             Err(error) if engine::is_absent(&error) => Ok(None),
-            Err(error) => Err(failed("inspect", &error)),
+            Err(error) => Err(failed("inspect", service, &error)),
         }
+    }
+
+    /// Asks Podman's own API.
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        action: &'static str,
+        service: &ServiceName,
+        path: &str,
+    ) -> Result<T, ContainersError> {
+        let error = |words| ContainersError { action, service: service.clone(), words };
+        let answer = engine::get(&self.socket, &format!("/v4.0.0/libpod/{path}")).await;
+        let (status, body) = answer.map_err(|cause| error(cause.to_string()))?;
+        if status != 200 {
+            let words = serde_json::from_slice(&body).map(|refused: Refused| refused.message);
+            return Err(error(words.unwrap_or_else(|_| format!("status {status}"))));
+        }
+        serde_json::from_slice(&body).map_err(|cause| error(cause.to_string()))
     }
 
     /// Returns once the container has ended, with its exit code if it is known; never if that cannot be watched.
@@ -119,16 +133,16 @@ impl Engine {
         container: &ContainerId,
         test: &Test,
         last: &mut String,
-    ) -> Result<(), Failure> {
-        if self.first_run(want.service, container).await.map_err(|error| Failure::of(&error))? {
+    ) -> Result<(), ContainersError> {
+        if self.first_run(want.service, container).await? {
             return Ok(());
         }
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.probe(want.service, container, test).await.map_err(|error| Failure::of(&error))? {
+            match self.probe(want.service, container, test).await? {
                 Probe::Failed(output) => *last = output,
                 Probe::Succeeded => {
-                    if self.recorded(want.service, container).await.map_err(|error| Failure::of(&error))? {
+                    if self.recorded(want.service, container).await? {
                         return Ok(());
                     }
                     "its healthcheck passes, but not when Podman records it".clone_into(last);
@@ -195,6 +209,15 @@ impl Engine {
         Ok((code, String::from_utf8_lossy(&text).trim().to_owned()))
     }
 
+    /// Why it can no longer be asked: most likely it has ended, and the engine has not said so yet.
+    async fn lost(&self, service: &ServiceName, container: &ContainerId, error: &ContainersError) -> Failure {
+        let runs = self.docker.inspect_container(container.as_str(), None).await;
+        if runs.is_ok_and(|found| facts(&found).is_some_and(|facts| facts.running)) {
+            return Failure::of(error);
+        }
+        exited(service, timeout(LONGEST_PAUSE, self.ended(container)).await.ok().flatten())
+    }
+
     /// Has the container's state say how it is, by one recorded run unless it says so already.
     async fn recorded(&self, service: &ServiceName, container: &ContainerId) -> Result<bool, ContainersError> {
         let inspected = self.docker.inspect_container(container.as_str(), None).await;
@@ -202,13 +225,8 @@ impl Engine {
         if health(&found) == HealthState::Healthy {
             return Ok(true);
         }
-        let error = |words| ContainersError { action: "record the health of", service: service.clone(), words };
-        let path = format!("/v4.0.0/libpod/containers/{container}/healthcheck");
-        let (status, body) = engine::get(&self.socket, &path).await.map_err(|cause| error(cause.to_string()))?;
-        if status != 200 {
-            return Err(error(String::from_utf8_lossy(&body).trim().to_owned()));
-        }
-        let run: HealthRun = serde_json::from_slice(&body).map_err(|cause| error(cause.to_string()))?;
+        let path = format!("containers/{container}/healthcheck");
+        let run: HealthRun = self.ask("record the health of", service, &path).await?;
         Ok(run.status == "healthy")
     }
 
@@ -271,7 +289,8 @@ impl Containers for Engine {
             biased;
             code = self.ended(&proof.container) => Err(exited(want.service, code)),
             healthy = timeout(left, self.until_healthy(&want, &proof.container, &test, &mut last)) => match healthy {
-                Ok(healthy) => healthy,
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(self.lost(want.service, &proof.container, &error).await),
                 Err(_) => Err(Failure::new(
                     "unhealthy",
                     format!("{} is not healthy after {} s: {last}", want.service, want.timeout.as_secs()),
@@ -329,6 +348,22 @@ struct Test {
 enum Probe {
     Succeeded,
     Failed(String),
+}
+
+/// A container in Podman's own list.
+#[derive(Deserialize)]
+struct Listed {
+    #[serde(rename = "Id")]
+    id: String,
+    /// Seconds since 1970; zero or less if it never was.
+    #[serde(rename = "StartedAt")]
+    started: i64,
+}
+
+/// Podman's answer where it refuses.
+#[derive(Deserialize)]
+struct Refused {
+    message: String,
 }
 
 /// Podman's answer to a recorded run.

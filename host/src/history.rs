@@ -92,9 +92,13 @@ impl History {
         self.proven.iter().find(|proven| proven.release.digest == running.digest)
     }
 
-    /// What ran before the last good deploy, verified or not.
-    pub fn before(&self) -> Option<&InFlight> {
-        self.before.as_ref()
+    /// What ran before the last good deploy, if it was never verified: an image from before tagship came.
+    pub fn incumbent(&self) -> Option<&InFlight> {
+        let proven = |image: &ImageId| self.proven.iter().any(|proven| proven.image == *image);
+        self.before.as_ref().filter(|entry| {
+            let mut images = entry.services.iter().filter_map(|service| service.image.as_ref()).peekable();
+            images.peek().is_some() && !images.any(proven)
+        })
     }
 
     /// How the last deploy ended.
@@ -121,13 +125,13 @@ impl History {
         self.trust.running().map(|release| release.digest)
     }
 
-    /// Notes a proof, on disk before anybody is told.
+    /// Notes a proof, on disk before anybody is told. `before` is what the deploy found, if there was one.
     pub fn prove(&mut self, dir: &StateDir, proven: Proven, before: Option<InFlight>) -> Result<(), StateError> {
         self.trust.proven(proven.release.clone(), proven.at);
         self.proven.retain(|earlier| earlier.release.digest != proven.release.digest);
         self.proven.insert(0, proven);
         self.proven.truncate(REMEMBERED);
-        self.before = before;
+        self.before = before.or(self.before.take());
         dir.write_json(TRUST, self)
     }
 

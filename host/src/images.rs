@@ -2,12 +2,12 @@
 //!
 //! It does what it is given leave for; who gives leave is `deploy`'s business.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bollard::{
     Docker,
     errors::Error as EngineError,
-    models::ImageInspect,
+    models::{ImageInspect, ImageSummary},
     query_parameters::{
         CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder, TagImageOptionsBuilder,
     },
@@ -95,12 +95,16 @@ impl LocalStore {
         Self { docker, kept: format!("localhost/tagship/{app}") }
     }
 
-    /// After a deploy: `running` counts as the newest, and of the images kept for this app all but the newest
-    /// `keep_images` go, as far as they have no other use. Returns what went.
+    /// After a deploy: `running` counts as the newest. Of the images kept for this app all but the newest `keep_images`
+    /// go, and so does what was pulled and did not prove itself, as far as they have no other use. Returns what went.
     pub async fn tidy(&self, settings: &Settings, running: &ImageId) -> Result<Vec<ImageId>, ImagesError> {
         self.keep(running).await?;
+        let images = self.list().await?;
+        let failed = images.iter().filter(|image| is_only_pulled(image, settings)).map(|image| image.id.clone());
+        let mut going: BTreeSet<ImageId> = failed.filter_map(|id| ImageId::try_from(id).ok()).collect();
+        going.extend(surplus(self.kept_names(images), settings.keep_images));
         let mut gone = Vec::new();
-        for image in surplus(self.kept_names().await?, settings.keep_images) {
+        for image in going {
             if self.remove(settings, &image).await? {
                 gone.push(image);
             }
@@ -112,12 +116,8 @@ impl LocalStore {
     /// uses stays, and so does what somebody else has a name for, but for our name.
     async fn remove(&self, settings: &Settings, image: &ImageId) -> Result<bool, ImagesError> {
         let Some(found) = self.inspect(image.as_str()).await? else { return Ok(false) };
-        let (ours, repository) = (format!("{}:", self.kept), settings.image.to_string());
-        let names = found.repo_tags.unwrap_or_default();
-        let theirs = |name: &&String| {
-            !name.starts_with(&ours) && name.strip_prefix(&repository).is_none_or(|rest| !rest.starts_with(':'))
-        };
-        let foreign = names.iter().any(|name| theirs(&name));
+        let (names, ours) = (found.repo_tags.unwrap_or_default(), format!("{}:", self.kept));
+        let foreign = names.iter().any(|name| !name.starts_with(&ours) && !is_of(name, settings));
         for name in names.iter().filter(|name| name.starts_with(&ours) || !foreign) {
             self.untag(name).await?;
         }
@@ -131,18 +131,21 @@ impl LocalStore {
         }
     }
 
+    async fn list(&self) -> Result<Vec<ImageSummary>, ImagesError> {
+        let options = ListImagesOptionsBuilder::default().all(false).build();
+        self.docker.list_images(Some(options)).await.map_err(|error| failed("list", "the images", &error))
+    }
+
     /// The names under which images are kept, and whose they are. A name begins with the time, so their order is that
     /// of the deploys.
-    async fn kept_names(&self) -> Result<BTreeMap<String, ImageId>, ImagesError> {
-        let options = ListImagesOptionsBuilder::default().all(false).build();
-        let images = self.docker.list_images(Some(options)).await.map_err(|e| failed("list", "the images", &e))?;
+    fn kept_names(&self, images: Vec<ImageSummary>) -> BTreeMap<String, ImageId> {
         let ours = format!("{}:", self.kept);
         let names = images.into_iter().filter_map(|image| {
             let id = ImageId::try_from(image.id).ok()?;
             let names = image.repo_tags.into_iter().filter(|name| name.starts_with(&ours));
             Some(names.map(|name| (name, id.clone())).collect::<Vec<_>>())
         });
-        Ok(names.flatten().collect())
+        names.flatten().collect()
     }
 
     async fn inspect(&self, name: &str) -> Result<Option<ImageInspect>, ImagesError> {
@@ -197,6 +200,7 @@ impl Store for LocalStore {
         }
         // Without a credential header the engine reads the user's own auth.json, as `podman pull` does.
         let options = CreateImageOptionsBuilder::default().from_image(&reference).build();
+        let mut fetched = BTreeSet::new();
         let mut lines = self.docker.create_image(Some(options), None, None);
         while let Some(line) = lines.next().await {
             let failed = |words| ImagesError::Pull { reference: reference.clone(), words };
@@ -204,8 +208,11 @@ impl Store for LocalStore {
             if let Some(detail) = line.error_detail {
                 return Err(failed(detail.message.unwrap_or_else(|| "the engine does not say why".into())));
             }
-            if let Some(status) = line.status.filter(|status| !status.trim().is_empty()) {
-                progress(status.trim());
+            // Podman tells of each layer's begin and end, twice of some ends, and of no bytes.
+            if let (Some("Download complete"), Some(layer)) = (line.status.as_deref(), line.id)
+                && fetched.insert(layer.clone())
+            {
+                progress(&format!("fetched {layer}"));
             }
         }
         self.pulled(verified, &reference).await?.ok_or(ImagesError::Other { reference })
@@ -221,7 +228,7 @@ impl Store for LocalStore {
     }
 
     async fn keep(&self, image: &ImageId) -> Result<(), ImagesError> {
-        let older = self.kept_names().await?;
+        let older = self.kept_names(self.list().await?);
         let name = kept_tag(Timestamp::now(), image);
         self.tag(image, &self.kept, &name).await?;
         let name = format!("{}:{name}", self.kept);
@@ -238,6 +245,19 @@ impl Store for LocalStore {
     async fn forget(&self, name: &LocalName) -> Result<(), ImagesError> {
         self.untag(&name.to_string()).await
     }
+}
+
+/// The name is of the app's own repository, by tag or by digest.
+fn is_of(name: &str, settings: &Settings) -> bool {
+    name.strip_prefix(&settings.image.to_string()).is_some_and(|rest| rest.starts_with([':', '@']))
+}
+
+/// It was pulled by digest from the app's repository, and nothing else names it: no deploy of it was proven.
+fn is_only_pulled(image: &ImageSummary, settings: &Settings) -> bool {
+    // Podman lists a digest among the tags, too.
+    let mut names =
+        image.repo_tags.iter().chain(&image.repo_digests).filter(|name| *name != "<none>:<none>").peekable();
+    names.peek().is_some() && names.all(|name| name.contains('@') && is_of(name, settings))
 }
 
 /// `20260102T030405.678Z-0123456789ab`: sorts by time.

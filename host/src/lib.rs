@@ -22,3 +22,5 @@ pub mod services;
 pub mod state_dir;
 pub mod trust;
 pub mod verify;
+#[cfg(test)]
+mod testing;

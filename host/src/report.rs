@@ -44,11 +44,21 @@ pub enum Urgency {
 
 /// Prints a line about the work. Under systemd it carries its urgency, as sd-daemon(3) describes.
 pub fn line(urgency: Urgency, text: &str) {
+    // Tests judge what is written down, not what is printed.
+    if cfg!(test) {
+        return;
+    }
     let text = text::escape(text);
-    let managed = env::var_os("JOURNAL_STREAM").is_some();
-    let prefix = if managed { format!("<{}>", urgency as u8) } else { String::new() };
+    let prefix = if is_managed() { format!("<{}>", urgency as u8) } else { String::new() };
     // Nobody is left to be told that nobody reads.
     let _ = writeln!(io::stderr().lock(), "{prefix}{text}");
+}
+
+/// Whether what is printed goes to the journal. The variable is inherited by whatever else is started there, so it
+/// counts only if it names this very stream (systemd.exec(5)).
+fn is_managed() -> bool {
+    let Ok(stream) = rustix::fs::fstat(io::stderr()) else { return false };
+    env::var("JOURNAL_STREAM").is_ok_and(|named| named == format!("{}:{}", stream.st_dev, stream.st_ino))
 }
 
 /// Prints an error with its causes and what to try.
@@ -82,9 +92,14 @@ impl Told {
         Self { progress }
     }
 
+    /// Tells the requester alone: whoever runs the program is told otherwise.
+    pub fn tell_requester(&self, phase: &str, event: &str, text: &str) {
+        self.progress.tell(phase, None, event, text);
+    }
+
     /// Tells something that is no deploy's own news.
     pub fn tell(&self, phase: &str, event: &str, text: &str) {
-        self.progress.tell(phase, None, event, text);
+        self.tell_requester(phase, event, text);
         line(Urgency::Notice, text);
     }
 }
@@ -116,7 +131,7 @@ pub fn verdict(app: &App, verdict: &Verdict) {
     let message = format!("{app}: {tag} {}: {}", status.outcome, status.reason);
     let urgency = if status.outcome.is_ok() { Urgency::Notice } else { Urgency::Warning };
     let sent = send(Path::new(JOURNAL_SOCKET), &fields(app, verdict, &message, urgency));
-    if sent.is_err() || env::var_os("JOURNAL_STREAM").is_none() {
+    if sent.is_err() || !is_managed() {
         line(urgency, &message);
     }
 }

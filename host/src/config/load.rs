@@ -280,3 +280,131 @@ fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use tagship_core::explain::Explain;
+
+    use super::*;
+
+    /// A user's directories, with these files.
+    struct User {
+        temp: tempfile::TempDir,
+    }
+
+    impl User {
+        fn with(files: &[(&str, &str)]) -> Self {
+            let user = Self { temp: tempfile::tempdir().unwrap() };
+            fs::create_dir(user.temp.path().join("config")).unwrap();
+            for (name, text) in files {
+                fs::write(user.temp.path().join("config").join(name), text).unwrap();
+            }
+            user
+        }
+
+        fn places(&self) -> Places {
+            let home = self.temp.path().to_owned();
+            Places { user: home.join("config"), admin: home.join("etc"), home }
+        }
+
+        fn load(&self) -> Result<Settings, ConfigError> {
+            self.places().load(&"app".parse().unwrap())
+        }
+
+        fn handoff(&self) -> PathBuf {
+            self.places().handoff(&"app".parse().unwrap())
+        }
+    }
+
+    /// A configuration whose key is a file that every machine has and that root owns.
+    const GOOD: &str =
+        "image: git.example.org/chris/app\nverify: {keys: [/etc/passwd]}\nservices: [web, [worker, beat]]\n";
+
+    fn fault(text: &str) -> String {
+        User::with(&[("app.yaml", text)]).load().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_good_file_is_followed() {
+        let user = User::with(&[("app.yaml", &format!("{GOOD}before: [migrate]\nlocal-image: localhost/app\n"))]);
+        let settings = user.load().unwrap();
+        assert_eq!(settings.handoff, user.temp.path().join("tagship/app"));
+        assert_eq!(settings.all_services().map(ServiceName::as_str).collect::<Vec<_>>(), ["web", "worker", "beat"]);
+        assert_eq!(settings.verify.floor, None);
+        assert_eq!(user.handoff(), settings.handoff);
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        for (text, words) in [
+            ("verify: {keys: [/etc/passwd]}\nservices: [web]", "`image` is missing"),
+            ("image: a.example/b\nverify: {keys: [/etc/passwd]}", "`services` is missing"),
+            ("image: a.example/b\nservices: [web]", "`verify.keys` is missing"),
+            ("image: a.example/b\nservices: [web]\nverify: {}", "`verify.keys` is missing"),
+            (&format!("{GOOD}before: [web]"), "web is there twice"),
+            (&format!("{GOOD}moving-tag: ''"), "`moving-tag`"),
+            (&format!("{GOOD}keep-images: 1"), "`keep-images`"),
+            (&format!("{GOOD}health: {{timeout: 1ms}}"), "`health.timeout`"),
+            (&format!("{GOOD}health: {{settle: 1h}}"), "`health.settle`"),
+            (&format!("{GOOD}budget: 60s"), "`budget`"),
+            (&format!("{GOOD}handoff: data"), "`handoff`"),
+            (&format!("{GOOD}handoff: ~/../other"), "`handoff`"),
+            ("image: a.example/b\nservices: [web]\nverify: {keys: [a.pub]}", "`verify.keys` names a file"),
+            ("image: a.example/b\nservices: [web]\nverify: {keys: [/etc/passwd], formats: []}", "`verify.formats`"),
+            (
+                "image: a.example/b\nservices: [web]\nverify: {keys: [/etc/passwd], formats: [sig, bundle]}",
+                "`verify.formats: bundle` is not supported yet",
+            ),
+        ] {
+            let fault = fault(text);
+            assert!(fault.contains(words), "{text}: {fault}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_names_the_others() {
+        let error = User::with(&[("demo.yaml", GOOD), ("note.txt", ""), (".hidden.yaml", "")]).load().unwrap_err();
+        assert_eq!(error.kind(), "config-missing");
+        assert!(error.hint().unwrap().ends_with("name one of: demo"), "{:?}", error.hint());
+    }
+
+    #[test]
+    fn what_belongs_to_two_apps_is_refused() {
+        let other = "image: a.example/b\nservices: [other]\nunknown: key\n";
+        assert!(User::with(&[("app.yaml", GOOD), ("other.yaml", other)]).load().is_ok());
+        for (theirs, what) in [
+            ("services: [beat]", "service beat"),
+            ("before: [web]", "service web"),
+            ("handoff: ~/tagship/app", "hand-off directory"),
+        ] {
+            let error = User::with(&[("app.yaml", GOOD), ("other.yaml", theirs)]).load().unwrap_err();
+            assert_eq!(error.kind(), "config-shared");
+            assert!(error.to_string().contains(what), "{error}");
+        }
+        assert!(User::with(&[("app.yaml", GOOD), ("other.yaml", "services: [")]).load().is_ok(), "its own trouble");
+    }
+
+    #[test]
+    fn answers_find_their_directory_although_the_rest_is_wrong() {
+        let user = User::with(&[("app.yaml", "handoff: ~/elsewhere\nservices: [[]]\nunknown: 1\n")]);
+        assert_eq!(user.handoff(), user.temp.path().join("elsewhere"));
+        for text in ["handoff: [", "handoff: relative", "services: web"] {
+            let user = User::with(&[("app.yaml", text)]);
+            assert_eq!(user.handoff(), user.temp.path().join("tagship/app"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_administrators_file_in_the_wrong_hands_stops_everything() {
+        let user = User::with(&[("app.yaml", GOOD)]);
+        fs::create_dir(user.temp.path().join("etc")).unwrap();
+        fs::write(user.temp.path().join("etc/any.yaml"), "image: c.example/d\nfloor: v1.0.0\n").unwrap();
+        assert_eq!(user.load().unwrap_err().kind(), "not-root-owned");
+    }
+
+    #[test]
+    fn an_endless_file_is_refused() {
+        let user = User::with(&[("app.yaml", &"# filler\n".repeat(10_000))]);
+        assert!(matches!(user.load(), Err(ConfigError::TooLarge { .. })));
+    }
+}

@@ -52,15 +52,13 @@ pub async fn run<H: Host>(
         }
         // The first version that was ever deployed here has only what ran before it behind it.
         (None, None) => {
-            let running = desk.history().trust.running().map(|release| release.tag.clone());
-            let (Some(earlier), Some(running)) = (desk.history().before().cloned(), running) else {
+            let (Some(earlier), Some(running)) = (desk.history().incumbent().cloned(), desk.history().trust.running())
+            else {
                 return Err(NothingEarlier);
             };
-            told.tell(
-                "verify",
-                "unverified",
-                &format!("going back to what ran before {running}, which was never verified"),
-            );
+            let running = running.tag.clone();
+            let text = format!("going back to what ran before {running}, which was never verified");
+            told.tell("verify", "unverified", &text);
             return Ok(desk.put_back(settings, &order(running), &earlier, &told).await);
         }
     };

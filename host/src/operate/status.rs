@@ -226,3 +226,74 @@ fn text_lines(text: &str) -> Vec<String> {
 fn short(hex: &str) -> &str {
     hex.get(..12).unwrap_or(hex)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::digest;
+
+    fn overview() -> Overview {
+        let version = |name: &str| Version { tag: name.parse().unwrap(), digest: digest(name) };
+        let service = |name: &str, state: &str, health| Service {
+            name: name.parse().unwrap(),
+            state: state.into(),
+            health,
+            image: Some("ab".repeat(32)),
+            version: Some("v0.1.0".parse().unwrap()),
+            error: None,
+        };
+        Overview {
+            app: "app".parse().unwrap(),
+            image: "git.example.org/chris/app".into(),
+            running: Some(version("v0.1.0")),
+            mark: Some(version("v0.2.0")),
+            held: true,
+            services: vec![service("web", "active", Some("healthy")), service("worker", "failed", None)],
+            waiting: 1,
+            deploying: false,
+            last: Some(Last {
+                time: Timestamp::UNIX_EPOCH,
+                tag: Some("v0.2.0".parse().unwrap()),
+                outcome: Outcome::Refused,
+                kind: "held".into(),
+                reason: "v0.2.0 was rolled back from\u{1b}[2J".into(),
+            }),
+        }
+    }
+
+    #[test]
+    fn a_reader_sees_columns_and_nothing_that_moves_the_cursor() {
+        let digits = |name: &str| digest(name).hex()[..12].to_owned();
+        let expected = format!(
+            "app      app\n\
+             image    git.example.org/chris/app\n\
+             runs     v0.1.0 ({})\n\
+             highest  v0.2.0 ({}), rolled back from: held until a newer version\n\
+             last     v0.2.0 refused at 1970-01-01T00:00:00Z\n         v0.2.0 was rolled back from\\u{{1b}}[2J\n\
+             waits    1\n\
+             \n\
+             SERVICE  STATE   HEALTH   VERSION  IMAGE\n\
+             web      active  healthy  v0.1.0   abababababab\n\
+             worker   failed  -        v0.1.0   abababababab\n",
+            digits("v0.1.0"),
+            digits("v0.2.0")
+        );
+        assert_eq!(overview().render(false), expected);
+    }
+
+    #[test]
+    fn colours_mark_what_is_wrong() {
+        let text = overview().render(true);
+        assert!(text.contains("\u{1b}[31mrefused\u{1b}[0m"));
+        assert!(text.contains("\u{1b}[31mworker   failed"));
+        assert!(!text.contains("\u{1b}[31mweb"));
+    }
+
+    #[test]
+    fn programs_get_all_of_it() {
+        let json = serde_json::to_value(overview()).unwrap();
+        assert_eq!(json["running"]["tag"], "v0.1.0");
+        assert_eq!(json["services"][1]["state"], "failed");
+        assert_eq!(json["last"]["outcome"], "refused");
+    }
+}

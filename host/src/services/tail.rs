@@ -25,7 +25,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The unit's last lines since then, oldest first.
 pub(super) async fn read(service: &ServiceName, since: Option<SystemTime>) -> Vec<String> {
     let mut command = Command::new("journalctl");
-    command.args(["--user", "--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE,PODMAN_EVENT"]);
+    command.args([
+        "--user",
+        "--quiet",
+        "--no-pager",
+        "--output=json",
+        "--output-fields=MESSAGE,PODMAN_EVENT,CONTAINER_ID_FULL",
+    ]);
     command.args(["--lines", ENTRIES, "--unit", &service.unit()]);
     if let Some(since) = since.and_then(|since| since.duration_since(UNIX_EPOCH).ok()) {
         command.arg(format!("--since=@{}.{:06}", since.as_secs(), since.subsec_micros()));
@@ -42,8 +48,12 @@ pub(super) async fn read(service: &ServiceName, since: Option<SystemTime>) -> Ve
 struct Entry {
     #[serde(rename = "MESSAGE")]
     message: Option<Message>,
+    /// Podman's own entries.
     #[serde(rename = "PODMAN_EVENT")]
     event: Option<serde_json::Value>,
+    /// A container's own words.
+    #[serde(rename = "CONTAINER_ID_FULL")]
+    container: Option<String>,
 }
 
 /// journalctl writes text as a string, anything else as an array of bytes, and what is too long as null.
@@ -54,14 +64,20 @@ enum Message {
     Bytes(Vec<u8>),
 }
 
+/// The newest container's own words; where no container said anything, what systemd and Podman said.
 fn last(journal: &[u8]) -> Vec<String> {
     let entries = journal.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Entry>(line).ok());
-    let messages = entries.filter(|entry| entry.event.is_none()).filter_map(|entry| match entry.message? {
-        Message::Text(text) => Some(text),
-        Message::Bytes(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
-    });
-    let lines: Vec<String> =
-        messages.flat_map(|message| message.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let entries: Vec<Entry> = entries.filter(|entry| entry.event.is_none()).collect();
+    let newest = entries.iter().rev().find_map(|entry| entry.container.clone());
+    let lines: Vec<String> = entries
+        .into_iter()
+        .filter(|entry| newest.is_none() || entry.container == newest)
+        .filter_map(|entry| match entry.message? {
+            Message::Text(text) => Some(text),
+            Message::Bytes(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+        })
+        .flat_map(|message| message.lines().map(str::to_owned).collect::<Vec<_>>())
+        .collect();
     lines.into_iter().rev().take(LINES).rev().collect()
 }
 
@@ -79,6 +95,16 @@ not json
 {"MESSAGE":"one\ntwo"}
 "#;
         assert_eq!(last(journal), ["Starting web.service", "no \u{fffd}", "one", "two"]);
+    }
+
+    #[test]
+    fn the_newest_containers_words_come_before_all_others() {
+        let journal = br#"{"MESSAGE":"bye","CONTAINER_ID_FULL":"old"}
+{"MESSAGE":"Started web.service"}
+{"MESSAGE":"boom","CONTAINER_ID_FULL":"new"}
+{"MESSAGE":"0123456789abcdef"}
+"#;
+        assert_eq!(last(journal), ["boom"]);
     }
 
     #[test]

@@ -1,0 +1,401 @@
+//! Requests in, answers out, over a host and a registry in memory.
+
+use std::{fs, path::PathBuf};
+
+use tagship_core::{
+    handoff::{
+        names::RequestId,
+        request::Request,
+        status::{FirstLine, Outcome, Status},
+    },
+    reference::Digest,
+};
+
+use super::*;
+use crate::{
+    config::{Downgrade, RequestPolicy},
+    deploy::{InFlight, Journal as _, Phase, Recorded, RecordedGoal, Role, Was},
+    history::History,
+    journal::{Current, Journal},
+    operate::rollback,
+    testing::{Signer, World, digest, image_of, repository, settings, tag},
+};
+
+/// A host, its directories, and whoever asks.
+struct Place {
+    temp: tempfile::TempDir,
+    key: Signer,
+    world: World,
+    settings: Settings,
+}
+
+impl Place {
+    fn new() -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let key = Signer::new();
+        let settings = settings(&key, &temp.path().join("d"));
+        fs::create_dir(temp.path().join("d")).unwrap();
+        Self { temp, key, world: World::default(), settings }
+    }
+
+    fn state(&self) -> StateDir {
+        StateDir::at(self.temp.path().join("state")).unwrap()
+    }
+
+    fn history(&self) -> History {
+        History::open(&self.state()).unwrap()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.settings.handoff.join(name)
+    }
+
+    fn request(&self, tag: &str, digest: Digest) -> Request {
+        Request {
+            tag: tag.parse().unwrap(),
+            id: RequestId::generate(),
+            image: repository(),
+            digest,
+            commit: None,
+            run: None,
+            not_after: Timestamp::now() + Duration::from_secs(60),
+            boot: BootId::current().unwrap(),
+            rollback: false,
+        }
+    }
+
+    async fn run(&self) -> Result<(), CommandError> {
+        self.run_with(&|| Ok(self.settings.clone())).await
+    }
+
+    async fn run_with(&self, load: &dyn Fn() -> Result<Settings, ConfigError>) -> Result<(), CommandError> {
+        let configuration = Configuration { load, fallback: self.settings.handoff.clone() };
+        run(&self.world, &self.settings.app, &configuration, self.state()).await
+    }
+
+    /// Asks for an image under a tag, and returns the answer.
+    async fn ask(&self, tag: &str, digest: Digest) -> Status {
+        self.ask_for(&self.request(tag, digest)).await
+    }
+
+    async fn ask_for(&self, request: &Request) -> Status {
+        self.put(request.id, &request.encode());
+        self.run().await.unwrap();
+        self.answer(request.id)
+    }
+
+    async fn ask_signed(&self, request: &Request, by: &Signer) -> Status {
+        let bytes = request.encode_signed(|message| Ok::<_, ()>(by.sign(message))).unwrap();
+        self.put(request.id, &bytes);
+        self.run().await.unwrap();
+        self.answer(request.id)
+    }
+
+    fn put(&self, id: RequestId, bytes: &[u8]) {
+        fs::write(self.path(&id.request_name()), bytes).unwrap();
+    }
+
+    fn answer(&self, id: RequestId) -> Status {
+        Status::parse(&fs::read(self.path(&id.status_name())).unwrap()).unwrap()
+    }
+
+    /// Releases and deploys, which must work.
+    async fn deploy(&self, name: &str) {
+        let digest = self.world.release(&self.key, name);
+        let status = self.ask(name, digest).await;
+        assert_eq!(status.outcome, Outcome::Deployed, "{name}: {}", status.reason);
+        assert_eq!(self.world.running(), Some(image_of(digest)));
+    }
+
+    async fn go_back(&self, to: Option<&str>) -> Result<Status, rollback::NothingEarlier> {
+        let mut desk = Desk::open(&self.settings.app, self.state(), &self.world).unwrap();
+        let status = rollback::run(&mut desk, &self.settings, to.map(tag).as_ref()).await;
+        desk.close();
+        status
+    }
+}
+
+#[tokio::test]
+async fn a_signed_image_is_deployed_and_everybody_is_told() {
+    let place = Place::new();
+    place.deploy("v0.1.0").await;
+    let digest = place.world.release(&place.key, "v0.2.0");
+    let status = place.ask("v0.2.0", digest).await;
+    assert_eq!(status.previous_digest, Some(crate::testing::digest("v0.1.0")));
+    assert_eq!(status.services.len(), 2);
+    assert_eq!(place.history().trust.mark().unwrap().tag, tag("v0.2.0"));
+    let host = HostFile::parse(&fs::read(place.path("deploy-host")).unwrap()).unwrap();
+    assert_eq!(host.running.unwrap().digest, digest);
+    assert!(Journal::open(place.state()).unwrap().current().is_none());
+    let told: Vec<String> = place.world.state().verdicts.iter().map(|told| told.status.outcome.to_string()).collect();
+    assert_eq!(told, ["deployed", "deployed"]);
+}
+
+#[tokio::test]
+async fn what_runs_already_is_not_touched() {
+    let place = Place::new();
+    place.deploy("v0.1.0").await;
+    let restarts = place.world.state().restarts;
+    let status = place.ask("v0.1.0", digest("v0.1.0")).await;
+    assert_eq!((status.outcome, status.kind.as_str()), (Outcome::Unchanged, "unchanged"));
+    assert_eq!(place.world.state().restarts, restarts);
+}
+
+#[tokio::test]
+async fn what_does_not_count_is_refused_by_name_and_nothing_is_touched() {
+    let place = Place::new();
+    place.deploy("v0.2.0").await;
+    let restarts = place.world.state().restarts;
+    let stranger = Signer::new();
+    place.world.release(&place.key, "v0.1.0");
+    place.world.release(&stranger, "v0.3.0");
+    let bare = digest("bare");
+    place.world.state().tags.insert(tag("v0.4.0"), bare);
+    let unnamed = digest("unnamed");
+    let layer = place.key.layer(unnamed, &[]);
+    place.world.state().signatures.insert(unnamed, vec![layer]);
+    place.world.state().tags.insert(tag("v0.5.0"), unnamed);
+    let lifted = digest("lifted");
+    let layer = place.key.layer(digest("v0.2.0"), &[("tag", "v0.6.0")]);
+    place.world.state().signatures.insert(lifted, vec![layer]);
+    for (asked, digest, kind) in [
+        ("v0.1.0", digest("v0.1.0"), "downgrade"),
+        ("v0.3.0", digest("v0.3.0"), "foreign-signature"),
+        ("v0.4.0", bare, "no-signature"),
+        ("v0.5.0", unnamed, "annotations-missing"),
+        ("v0.6.0", lifted, "other-digest"),
+        ("v9.9.9", digest("v0.2.0"), "tag-mismatch"),
+    ] {
+        let status = place.ask(asked, digest).await;
+        assert_eq!((status.outcome, status.kind.as_str()), (Outcome::Refused, kind), "{asked}: {}", status.reason);
+    }
+    let mut other = place.request("v0.2.0", digest("v0.2.0"));
+    other.image = "git.example.org/chris/other".parse().unwrap();
+    assert_eq!(place.ask_for(&other).await.kind.as_str(), "another-image");
+    place.world.state().registry_down = true;
+    assert_eq!(place.ask("v0.7.0", digest("v0.7.0")).await.kind.as_str(), "registry-error");
+    place.world.state().registry_down = false;
+    place.world.state().engine_down = true;
+    let digest = place.world.release(&place.key, "v0.8.0");
+    assert_eq!(place.ask("v0.8.0", digest).await.kind.as_str(), "engine-missing");
+
+    assert_eq!(place.world.state().restarts, restarts);
+    assert_eq!(place.history().trust.mark().unwrap().tag, tag("v0.2.0"));
+}
+
+#[tokio::test]
+async fn a_sick_image_is_rolled_back_and_raises_no_mark() {
+    let place = Place::new();
+    place.deploy("v0.1.0").await;
+    let digest = place.world.release(&place.key, "v0.2.0");
+    place.world.state().sick.insert(image_of(digest));
+    let status = place.ask("v0.2.0", digest).await;
+    assert_eq!((status.outcome, status.kind.as_str()), (Outcome::RolledBack, "unhealthy"));
+    assert!(status.reason.as_str().contains("web"), "{}", status.reason);
+    assert_eq!(place.world.running(), Some(image_of(crate::testing::digest("v0.1.0"))));
+    assert_eq!(place.history().trust.mark().unwrap().tag, tag("v0.1.0"));
+}
+
+#[tokio::test]
+async fn the_plain_form_deploys_what_the_tag_names() {
+    let place = Place::new();
+    let digest = place.world.release(&place.key, "v0.1.0");
+    place.world.state().tags.insert(tag("stable"), digest);
+    for (asked, first, runs) in
+        [("v0.1.0\n", "ok v0.1.0", true), ("stable", "ok stable", true), ("v9.9.9\n", "fail v9.9.9", true)]
+    {
+        fs::write(place.path("deploy-trigger"), asked).unwrap();
+        place.run().await.unwrap();
+        let answer = fs::read(place.path("deploy-status")).unwrap();
+        assert!(answer.starts_with(first.as_bytes()), "{asked}: {}", String::from_utf8_lossy(&answer));
+        assert!(FirstLine::parse(&answer).is_ok());
+        assert_eq!(place.world.running().is_some(), runs);
+    }
+}
+
+#[tokio::test]
+async fn a_broken_configuration_is_an_answer_and_works_once_mended() {
+    let place = Place::new();
+    let digest = place.world.release(&place.key, "v0.1.0");
+    let broken = || Err(ConfigError::MissingKey { path: "app.yaml".into(), key: "services" });
+    assert!(matches!(place.run_with(&broken).await, Err(CommandError::Config(_))), "nobody to answer");
+    let request = place.request("v0.1.0", digest);
+    place.put(request.id, &request.encode());
+    place.run_with(&broken).await.unwrap();
+    let status = place.answer(request.id);
+    assert_eq!((status.outcome, status.kind.as_str()), (Outcome::Refused, "config-invalid"));
+    assert!(status.reason.as_str().contains("`services` is missing; hint:"), "{}", status.reason);
+    place.deploy("v0.1.0").await;
+}
+
+#[tokio::test]
+async fn requests_that_must_be_signed_are() {
+    let mut place = Place::new();
+    place.deploy("v0.1.0").await;
+    place.deploy("v0.2.0").await;
+    let back = |place: &Place| Request { rollback: true, ..place.request("v0.1.0", digest("v0.1.0")) };
+    assert_eq!(place.ask_for(&back(&place)).await.kind.as_str(), "request-unsigned");
+    assert_eq!(place.ask_signed(&back(&place), &Signer::new()).await.kind.as_str(), "request-signature");
+    assert_eq!(place.ask_signed(&back(&place), &place.key).await.outcome, Outcome::Deployed);
+    assert_eq!(place.ask("v0.2.0", digest("v0.2.0")).await.kind.as_str(), "held");
+
+    place.settings.verify.requests = RequestPolicy::Signed;
+    let digest = place.world.release(&place.key, "v0.3.0");
+    assert_eq!(place.ask("v0.3.0", digest).await.kind.as_str(), "request-unsigned");
+    let request = place.request("v0.3.0", digest);
+    assert_eq!(place.ask_signed(&request, &place.key).await.outcome, Outcome::Deployed);
+}
+
+#[tokio::test]
+async fn the_moving_tag_permits_going_back_only_while_it_names_the_digest() {
+    let mut place = Place::new();
+    place.settings.verify.downgrade = Downgrade::MovingTag;
+    place.deploy("v0.1.0").await;
+    place.deploy("v0.2.0").await;
+    let old = digest("v0.1.0");
+    place.world.state().tags.insert(tag("stable"), digest("v0.2.0"));
+    assert_eq!(place.ask("v0.1.0", old).await.kind.as_str(), "downgrade");
+    place.world.state().tags.insert(tag("stable"), old);
+    assert_eq!(place.ask("v0.1.0", old).await.outcome, Outcome::Deployed);
+}
+
+#[tokio::test]
+async fn the_operator_goes_back_offline_and_the_newer_version_is_held() {
+    let place = Place::new();
+    place.deploy("v0.1.0").await;
+    place.deploy("v0.2.0").await;
+    place.world.state().registry_down = true;
+    let status = place.go_back(None).await.unwrap();
+    assert_eq!((status.outcome, status.tag), (Outcome::Deployed, Some(tag("v0.1.0"))));
+    assert_eq!(place.world.running(), Some(image_of(digest("v0.1.0"))));
+    assert!(place.go_back(None).await.is_err(), "the way back never leads forward");
+    assert_eq!(place.go_back(Some("v9.9.9")).await.unwrap().kind.as_str(), "registry-error");
+    place.world.state().registry_down = false;
+    assert_eq!(place.ask("v0.2.0", digest("v0.2.0")).await.kind.as_str(), "held");
+    place.deploy("v0.3.0").await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_no_longer_trusted_vouches_for_nothing_that_was_proven() {
+    let mut place = Place::new();
+    place.deploy("v0.1.0").await;
+    place.deploy("v0.2.0").await;
+    place.settings = settings(&Signer::new(), &place.settings.handoff);
+    assert_eq!(place.go_back(None).await.unwrap().kind.as_str(), "foreign-signature");
+}
+
+#[tokio::test]
+async fn with_nothing_behind_it_there_is_no_way_back() {
+    let place = Place::new();
+    assert!(place.go_back(None).await.is_err());
+}
+
+#[tokio::test]
+async fn what_ran_before_tagship_came_is_put_back_unverified() {
+    let place = Place::new();
+    let incumbent = image_of(digest("by hand"));
+    for name in ["web", "worker"] {
+        let mut state = place.world.state();
+        state.names.insert(format!("localhost/app:{name}"), incumbent.clone());
+        state.runs.insert(name.parse().unwrap(), (incumbent.clone(), 1));
+    }
+    place.deploy("v0.1.0").await;
+    assert_eq!(place.go_back(None).await.unwrap().outcome, Outcome::Deployed);
+    assert_eq!(place.world.running(), Some(incumbent));
+    assert!(place.history().trust.running().is_none());
+    assert_eq!(place.ask("v0.1.0", digest("v0.1.0")).await.kind.as_str(), "held");
+}
+
+/// Leaves everything as a run that was killed while it replaced the second service.
+fn kill_in_the_middle(place: &Place, request: &Request, phase: Phase) {
+    let old = image_of(digest("v0.1.0"));
+    let new = image_of(request.digest);
+    let recorded = |name: &str| Recorded {
+        name: name.parse().unwrap(),
+        role: Role::Service,
+        local: crate::deploy::LocalName { repository: "localhost/app".parse().unwrap(), tag: tag(name) },
+        was: Was::Running,
+        enablement: "generated".into(),
+        container: None,
+        image: Some(old.clone()),
+        own_healthcheck: true,
+    };
+    let entry = InFlight {
+        goal: RecordedGoal::Deploy { repository: repository(), digest: request.digest, tag: request.tag.clone() },
+        services: vec![recorded("web"), recorded("worker")],
+        groups: vec![vec![0], vec![1]],
+        phase,
+    };
+    let mut journal = Journal::open(place.state()).unwrap();
+    let current = Current {
+        request: Some(request.id),
+        asked: request.tag.clone(),
+        release: None,
+        started: Timestamp::now(),
+        entry: None,
+        verdict: None,
+    };
+    journal.begin(current).unwrap();
+    journal.save(&entry).unwrap();
+    let mut state = place.world.state();
+    for name in ["web", "worker"] {
+        state.names.insert(format!("localhost/app:{name}"), new.clone());
+    }
+    state.runs.insert("web".parse().unwrap(), (new, 99));
+}
+
+/// Lets the inbox take up a request and mark it as begun, as a run does before it is killed.
+async fn begin(place: &Place, request: &Request) {
+    use crate::inbox::{Entry, EntryForm, Ledger, Stage};
+
+    let text = String::from_utf8(request.encode()).unwrap();
+    let form = EntryForm::Full { text };
+    let entry = Entry { id: request.id, claimed: Timestamp::now(), form, stage: Stage::Begun };
+    Requests::open(place.state()).unwrap().put(&entry).unwrap();
+}
+
+#[tokio::test]
+async fn a_killed_run_is_ended_by_the_next_and_answered() {
+    let place = Place::new();
+    place.deploy("v0.1.0").await;
+    let request = place.request("v0.2.0", place.world.release(&place.key, "v0.2.0"));
+    begin(&place, &request).await;
+    kill_in_the_middle(&place, &request, Phase::Replacing(1));
+    place.run().await.unwrap();
+    let status = place.answer(request.id);
+    assert_eq!(status.outcome, Outcome::Interrupted, "{}", status.reason);
+    assert_eq!(place.world.running(), Some(image_of(digest("v0.1.0"))));
+    assert!(Journal::open(place.state()).unwrap().current().is_none());
+    // Once answered, never again.
+    fs::remove_file(place.path(&request.id.status_name())).unwrap();
+    place.run().await.unwrap();
+    assert!(!place.path(&request.id.status_name()).exists());
+}
+
+#[tokio::test]
+async fn what_cannot_be_ended_now_is_ended_later_and_nothing_new_begins_before() {
+    let place = Place::new();
+    place.deploy("v0.1.0").await;
+    let request = place.request("v0.2.0", place.world.release(&place.key, "v0.2.0"));
+    begin(&place, &request).await;
+    kill_in_the_middle(&place, &request, Phase::Replacing(0));
+    place.world.state().engine_down = true;
+    let next = place.ask("v0.2.0", digest("v0.2.0")).await;
+    assert_eq!((next.outcome, next.kind.as_str()), (Outcome::Refused, "engine-missing"));
+    assert_eq!(place.answer(request.id).outcome, Outcome::Interrupted);
+    assert!(Journal::open(place.state()).unwrap().current().is_some_and(|current| current.verdict.is_none()));
+    place.world.state().engine_down = false;
+    place.run().await.unwrap();
+    assert_eq!(place.world.running(), Some(image_of(digest("v0.1.0"))));
+    assert!(Journal::open(place.state()).unwrap().current().is_none());
+}
+
+#[tokio::test]
+async fn a_run_that_was_killed_before_any_effect_says_so() {
+    let place = Place::new();
+    let request = place.request("v0.2.0", digest("v0.2.0"));
+    begin(&place, &request).await;
+    place.run().await.unwrap();
+    assert_eq!(place.answer(request.id).outcome, Outcome::Interrupted);
+    assert_eq!(place.world.running(), None);
+}

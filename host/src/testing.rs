@@ -1,0 +1,318 @@
+//! For tests: a registry with signed images, and a host whose units, images and containers are in memory.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use sigstore::crypto::signing_key::{
+    KeyPair as _, Signer as _,
+    ecdsa::{
+        EllipticCurve,
+        ec::{EcdsaKeys, EcdsaSigner},
+    },
+};
+use tagship_core::{
+    explain::Explain,
+    reference::{Digest, Repository, Tag},
+    registry::RegistryError,
+    signature::{
+        AnnotationRule, Annotations, CheckError, Content, Expectation, Layer, Policy, PublicKey, Rekor,
+        SIGNATURE_ANNOTATION, Verified, payload, verify,
+    },
+};
+
+use crate::{
+    config::{App, Downgrade, Health, Missing, RequestPolicy, RootFile, ServiceName, Settings, VerifySettings},
+    deploy::{
+        ContainerFacts, ContainerId, Containers, Failure, HealthState, ImageId, Leave, LocalName, Proof, Pulled, Store,
+        UnitFacts, Units, Wanted,
+    },
+    desk::{Adapters, Host},
+    history::Verdict,
+    verify::{Denied, Registry},
+};
+
+pub(crate) const IMAGE: &str = "git.example.org/chris/app";
+
+/// A key pair of somebody.
+pub(crate) struct Signer {
+    signer: EcdsaSigner,
+    pub(crate) public: PublicKey,
+}
+
+impl Signer {
+    pub(crate) fn new() -> Self {
+        let keys = EcdsaKeys::new(EllipticCurve::P256).unwrap();
+        let public = PublicKey::from_spki("key", &keys.public_key_to_der().unwrap()).unwrap();
+        Self { signer: EcdsaSigner::from_ecdsa_keys(&keys).unwrap(), public }
+    }
+
+    pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.signer.sign(message).unwrap()
+    }
+
+    /// A signature of an image of [`IMAGE`], with these annotations.
+    pub(crate) fn layer(&self, digest: Digest, annotations: &[(&str, &str)]) -> Layer {
+        let entries = annotations.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let annotations = Annotations::new(entries).unwrap();
+        let payload = payload::encode(&repository(), &digest, &annotations).unwrap();
+        let signature = STANDARD.encode(self.sign(&payload));
+        Layer {
+            digest: Digest::of(&payload),
+            annotations: [(SIGNATURE_ANNOTATION.to_owned(), signature)].into(),
+            content: Content::Bytes(payload.into()),
+        }
+    }
+}
+
+pub(crate) fn repository() -> Repository {
+    IMAGE.parse().unwrap()
+}
+
+pub(crate) fn tag(text: &str) -> Tag {
+    text.parse().unwrap()
+}
+
+/// The digest of the image that a test calls by this name.
+pub(crate) fn digest(name: &str) -> Digest {
+    Digest::of(name.as_bytes())
+}
+
+/// The local id of the image with this digest.
+pub(crate) fn image_of(digest: Digest) -> ImageId {
+    Digest::of(digest.hex().as_bytes()).hex().try_into().unwrap()
+}
+
+/// The settings of an app of two services that trusts this key.
+pub(crate) fn settings(key: &Signer, handoff: &std::path::Path) -> Settings {
+    let service = |name: &str| name.parse::<ServiceName>().unwrap();
+    Settings {
+        app: "app".parse().unwrap(),
+        image: repository(),
+        moving_tag: Some(tag("stable")),
+        local_image: Some("localhost/app".parse().unwrap()),
+        handoff: handoff.to_owned(),
+        requesters: vec![],
+        verify: VerifySettings {
+            keys: vec![RootFile::for_test("/etc/app.pub", key.public.to_pem().as_bytes())],
+            rekor: Rekor::Off,
+            rekor_keys: vec![],
+            annotations: AnnotationRule::WhenPresent,
+            requests: RequestPolicy::Any,
+            downgrade: Downgrade::Refuse,
+            floor: None,
+        },
+        before: vec![],
+        services: vec![vec![service("web")], vec![service("worker")]],
+        health: Health { timeout: Duration::from_secs(5), settle: Duration::ZERO, missing: Missing::Running },
+        budget: Duration::from_secs(60),
+        keep_images: 3,
+    }
+}
+
+/// What the world outside is like. Clones are the same world.
+#[derive(Clone, Default)]
+pub(crate) struct World {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) tags: BTreeMap<Tag, Digest>,
+    pub(crate) signatures: BTreeMap<Digest, Vec<Layer>>,
+    pub(crate) registry_down: bool,
+    pub(crate) engine_down: bool,
+    /// Images whose containers never get healthy.
+    pub(crate) sick: BTreeSet<ImageId>,
+    pub(crate) names: BTreeMap<String, ImageId>,
+    /// What each service runs, and in which container.
+    pub(crate) runs: BTreeMap<ServiceName, (ImageId, u64)>,
+    pub(crate) restarts: u64,
+    /// What the system journal was told.
+    pub(crate) verdicts: Vec<Verdict>,
+}
+
+impl World {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Releases an image as tagship does: pushed and signed under its tag.
+    pub(crate) fn release(&self, key: &Signer, name: &str) -> Digest {
+        let digest = digest(name);
+        let created = "2026-01-01T00:00:00Z";
+        let layer = key.layer(digest, &[("tag", name), ("repository", IMAGE), ("created", created)]);
+        self.state().tags.insert(tag(name), digest);
+        self.state().signatures.entry(digest).or_default().push(layer);
+        digest
+    }
+
+    /// What all services run, if it is one image.
+    pub(crate) fn running(&self) -> Option<ImageId> {
+        let images: BTreeSet<ImageId> = self.state().runs.values().map(|(image, _)| image.clone()).collect();
+        images.first().filter(|_| images.len() == 1).cloned()
+    }
+}
+
+impl Registry for World {
+    async fn resolve(&self, tag: &Tag) -> Result<Option<Digest>, RegistryError> {
+        down(&self.state())?;
+        Ok(self.state().tags.get(tag).copied())
+    }
+
+    async fn check(&self, expected: &Expectation, policy: &Policy) -> Result<Verified, CheckError> {
+        let state = self.state();
+        let image = tagship_core::reference::ImageRef::pinned(&expected.repository, &expected.digest);
+        down(&state).map_err(|source| tagship_core::signature::FetchError::Registry { image, source })?;
+        let layers = state.signatures.get(&expected.digest).cloned().unwrap_or_default();
+        Ok(verify::verify(expected, &layers, policy)?)
+    }
+}
+
+fn down(state: &State) -> Result<(), RegistryError> {
+    match state.registry_down {
+        true => Err(RegistryError::Server { url: IMAGE.into(), status: 503, message: String::new() }),
+        false => Ok(()),
+    }
+}
+
+impl Host for World {
+    type Registry = World;
+    type Units = World;
+    type Store = World;
+    type Containers = World;
+
+    async fn registry(&self, _: &Settings) -> Result<World, Denied> {
+        Ok(self.clone())
+    }
+
+    async fn adapters(&self, _: &Settings) -> Result<Adapters<World, World, World>, Failure> {
+        match self.state().engine_down {
+            true => Err(Failure::new("engine-missing", "no engine answers")),
+            false => Ok(Adapters { units: self.clone(), store: self.clone(), containers: self.clone() }),
+        }
+    }
+
+    fn verdict(&self, _: &App, verdict: &Verdict) {
+        self.state().verdicts.push(verdict.clone());
+    }
+
+    async fn tidy(&self, _: &World, _: &Settings, _: &ImageId) -> Result<usize, Failure> {
+        Ok(0)
+    }
+}
+
+/// What cannot go wrong in this world.
+#[derive(Debug, thiserror::Error)]
+#[error("never")]
+pub(crate) struct Never;
+
+impl Explain for Never {
+    fn kind(&self) -> &'static str {
+        "never"
+    }
+}
+
+impl Units for World {
+    type Error = Never;
+
+    async fn inspect(&self, service: &ServiceName) -> Result<UnitFacts, Never> {
+        let active = if self.state().runs.contains_key(service) { "active" } else { "inactive" };
+        Ok(UnitFacts {
+            load: "loaded".into(),
+            active: active.into(),
+            sub: "running".into(),
+            enablement: "generated".into(),
+            command: vec![format!("localhost/app:{service}")],
+            ..UnitFacts::default()
+        })
+    }
+
+    async fn restart(&self, service: &ServiceName) -> Result<(), Never> {
+        let mut state = self.state();
+        state.restarts += 1;
+        let container = state.restarts;
+        if let Some(image) = state.names.get(&format!("localhost/app:{service}")).cloned() {
+            state.runs.insert(service.clone(), (image, container));
+        }
+        Ok(())
+    }
+
+    async fn stop(&self, service: &ServiceName) -> Result<(), Never> {
+        self.state().runs.remove(service);
+        Ok(())
+    }
+
+    async fn tail(&self, _: &ServiceName) -> Vec<String> {
+        vec!["last words".into()]
+    }
+}
+
+impl Store for World {
+    type Error = Never;
+
+    async fn pull(&self, verified: &Verified, _: &(dyn Fn(&str) + Sync)) -> Result<Pulled, Never> {
+        Ok(Pulled::new(verified, image_of(verified.digest()), true))
+    }
+
+    async fn resolve(&self, name: &LocalName) -> Result<Option<ImageId>, Never> {
+        Ok(self.state().names.get(&name.to_string()).cloned())
+    }
+
+    async fn has(&self, _: &ImageId) -> Result<bool, Never> {
+        Ok(true)
+    }
+
+    async fn place(&self, leave: Leave<'_>, name: &LocalName) -> Result<(), Never> {
+        self.state().names.insert(name.to_string(), leave.image().clone());
+        Ok(())
+    }
+
+    async fn forget(&self, name: &LocalName) -> Result<(), Never> {
+        self.state().names.remove(&name.to_string());
+        Ok(())
+    }
+
+    async fn keep(&self, _: &ImageId) -> Result<(), Never> {
+        Ok(())
+    }
+}
+
+impl Containers for World {
+    type Error = Never;
+
+    async fn find(&self, service: &ServiceName) -> Result<Option<ContainerFacts>, Never> {
+        let state = self.state();
+        Ok(state.runs.get(service).map(|(image, container)| ContainerFacts {
+            id: id(*container),
+            image: image.clone(),
+            running: true,
+            restarts: 0,
+            health: if state.sick.contains(image) { HealthState::Unhealthy } else { HealthState::Healthy },
+        }))
+    }
+
+    async fn prove(&self, want: Wanted<'_>) -> Result<Proof, Failure> {
+        let state = self.state();
+        match state.runs.get(want.service) {
+            Some((image, container)) if image == want.image && !state.sick.contains(image) => Ok(Proof {
+                service: want.service.clone(),
+                container: id(*container),
+                image: image.clone(),
+                restarts: 0,
+            }),
+            _ => Err(Failure::new("unhealthy", "it does not get healthy").at(want.service)),
+        }
+    }
+
+    async fn hold(&self, _: &[Proof], _: Duration) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+fn id(number: u64) -> ContainerId {
+    format!("{number:064x}").try_into().unwrap()
+}
