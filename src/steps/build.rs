@@ -2,22 +2,24 @@
 //!
 //! What goes into the context is decided in `context`; pushing is another step.
 
+mod containerfile;
+mod follow;
+mod healthcheck;
+
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bollard::Docker;
 use bollard::auth::DockerCredentials;
-use bollard::models::BuildInfo;
 use bollard::query_parameters::{BuildImageOptions, BuildImageOptionsBuilder};
-use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use tagship_core::explain::Explain;
 use tagship_core::reference::{ImageRef, Repository, Tag};
 
-use super::containerfile;
 use crate::context::{Context, ContextError, Sent};
 use crate::inputs::{self, Origin};
 use crate::log::Log;
+use follow::follow;
 
 /// How long the engine may take to answer at all. It does so once it has the whole context, which can be large and the
 /// disk slow; what follows has no limit of its own.
@@ -42,13 +44,6 @@ pub struct Needs<'a> {
     pub credentials: HashMap<String, DockerCredentials>,
     /// The time for the label.
     pub now: Timestamp,
-}
-
-/// What a build learns.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Built {
-    /// The engine's id of the image. Not the digest: that is the registry's to say.
-    pub image_id: String,
 }
 
 /// Why there is no image.
@@ -133,7 +128,7 @@ fn hint_for(message: &str) -> Option<&'static str> {
 ///
 /// # Errors
 /// When the context cannot be read, the build fails, or the image is not what the Containerfile declares.
-pub async fn run(engine: &Docker, needs: Needs<'_>, log: &Log) -> Result<Built, BuildError> {
+pub async fn run(engine: &Docker, needs: Needs<'_>, log: &Log) -> Result<(), BuildError> {
     let name = ImageRef::tagged(needs.image, needs.tag).to_string();
     let declared = containerfile::declares_healthcheck(
         &needs.context.read_containerfile().map_err(BuildError::Context)?,
@@ -160,12 +155,11 @@ pub async fn run(engine: &Docker, needs: Needs<'_>, log: &Log) -> Result<Built, 
         Ok(image) => image,
         Err(source) => return Err(BuildError::Lost { image: name, source }),
     };
-    if declared && image.config.and_then(|config| config.healthcheck).and_then(|check| check.test).is_none() {
+    if declared && !healthcheck::survived(&image, &name).await {
         return Err(BuildError::HealthcheckLost { image: name });
     }
-    let image_id = image.id.unwrap_or_default();
-    log.say(&format!("built {name}, image {image_id}"));
-    Ok(Built { image_id })
+    log.say(&format!("built {name}, image {}", image.id.unwrap_or_default()));
+    Ok(())
 }
 
 fn options(needs: &Needs<'_>, name: &str) -> BuildImageOptions {
@@ -199,88 +193,6 @@ fn labels(needs: &Needs<'_>) -> BTreeMap<String, String> {
     known.chain(needs.build.labels.clone()).collect()
 }
 
-/// Shows the engine's words as they come, a whole line at a time, and remembers the instruction that it is at.
-async fn follow(
-    mut messages: impl futures_util::Stream<Item = Result<BuildInfo, bollard::errors::Error>> + Unpin,
-    log: &Log,
-) -> Result<(), BuildError> {
-    let mut lines = Lines::default();
-    let mut step = None;
-    let mut show = |line: &str| {
-        if is_step(line) {
-            step = Some(line.trim().to_owned());
-        }
-        log.quote(line);
-    };
-    let failed = loop {
-        match messages.next().await {
-            None => break None,
-            Some(Ok(message)) => {
-                // Progress of a pull comes many times a second, each with the layer's id.
-                let status = message.status.filter(|_| message.id.is_none() && message.progress_detail.is_none());
-                let words = message.stream.or(status.map(|status| status + "\n")).unwrap_or_default();
-                lines.add(&words).iter().for_each(|line| show(line));
-            }
-            Some(Err(error)) => break Some(error),
-        }
-    };
-    lines.rest().iter().for_each(|line| show(line));
-    match failed {
-        None => Ok(()),
-        Some(bollard::errors::Error::DockerStreamError { error }) => {
-            Err(BuildError::Failed { step, message: tagship_core::text::escape(error.trim()) })
-        }
-        Some(bollard::errors::Error::DockerResponseServerError { message, status_code: 400..500 }) => {
-            Err(BuildError::Failed { step, message: tagship_core::text::escape(message.trim()) })
-        }
-        Some(other) => Err(BuildError::Engine(other)),
-    }
-}
-
-/// `STEP 2/5: RUN make` of Podman, `Step 2/5 : RUN make` of Docker.
-fn is_step(line: &str) -> bool {
-    let line = line.trim_start();
-    let rest = line.strip_prefix("STEP ").or_else(|| line.strip_prefix("Step "));
-    rest.is_some_and(|rest| rest.starts_with(|letter: char| letter.is_ascii_digit()))
-}
-
-/// Lines out of pieces of text that end anywhere.
-#[derive(Default)]
-struct Lines {
-    unfinished: String,
-}
-
-impl Lines {
-    /// More than any line that a person reads: without an end to it, it is shown as it is.
-    const LONGEST: usize = 32 * 1024;
-
-    /// The lines that a piece finishes.
-    fn add(&mut self, piece: &str) -> Vec<String> {
-        self.unfinished.push_str(piece);
-        let mut finished = Vec::new();
-        while let Some((line, rest)) = self.unfinished.split_once('\n') {
-            finished.extend(shown(line));
-            self.unfinished = rest.to_owned();
-        }
-        if self.unfinished.len() > Lines::LONGEST {
-            finished.extend(self.rest());
-        }
-        finished
-    }
-
-    /// What is left without a line's end.
-    fn rest(&mut self) -> Option<String> {
-        shown(&std::mem::take(&mut self.unfinished))
-    }
-}
-
-/// What a terminal would show of a line in the end: programs that draw a progress bar start over after a carriage
-/// return. Nothing, if that is nothing.
-fn shown(line: &str) -> Option<String> {
-    let last = line.trim_end().rsplit('\r').next()?;
-    (!last.is_empty()).then(|| last.to_owned())
-}
-
 fn size(bytes: u64) -> String {
     const KIB: u64 = 1024;
     match bytes {
@@ -293,47 +205,6 @@ fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::Style;
-    use crate::log::testing;
-    use bollard::errors::Error;
-
-    fn says(text: &str) -> Result<BuildInfo, Error> {
-        Ok(BuildInfo { stream: Some(text.to_owned()), ..BuildInfo::default() })
-    }
-
-    async fn follow_all(messages: Vec<Result<BuildInfo, Error>>) -> (Result<(), BuildError>, String) {
-        let (log, printed) = testing::log(Style::Runner);
-        let result = follow(futures_util::stream::iter(messages), &log).await;
-        (result, printed.text())
-    }
-
-    #[tokio::test]
-    async fn pieces_become_lines() {
-        let (result, text) = follow_all(vec![says("STEP 1/2: FR"), says("OM scratch\nSTEP 2/2"), says(": COPY a b")]).await;
-        assert!(result.is_ok());
-        assert_eq!(text, "| STEP 1/2: FROM scratch\n| STEP 2/2: COPY a b\n");
-    }
-
-    #[tokio::test]
-    async fn progress_is_no_line() {
-        let progress = BuildInfo { status: Some("Downloading".into()), id: Some("ab12".into()), ..BuildInfo::default() };
-        let pulling = BuildInfo { status: Some("Pulling from base".into()), ..BuildInfo::default() };
-        let bar = says("1%\r50%\r100% done\n");
-        let (_, text) = follow_all(vec![Ok(pulling), Ok(progress), bar, says("\n\n")]).await;
-        assert_eq!(text, "| Pulling from base\n| 100% done\n");
-    }
-
-    #[tokio::test]
-    async fn a_failure_names_the_step() {
-        let messages = vec![
-            says("STEP 1/2: FROM a\nSTEP 2/2: RUN ::false\nsh: no such thing\n"),
-            Err(Error::DockerStreamError { error: "exit status 1\n::add-mask::x".to_owned() }),
-        ];
-        let (result, text) = follow_all(messages).await;
-        let message = result.expect_err("failed").to_string();
-        assert_eq!(message, "the build failed at STEP 2/2: RUN ::false: exit status 1\\n::add-mask::x");
-        assert!(text.ends_with("| sh: no such thing\n"), "{text}");
-    }
 
     #[test]
     fn hints() {
@@ -348,16 +219,6 @@ mod tests {
             assert_eq!(hint.is_some(), expected.is_some(), "{message}");
             assert!(expected.is_none_or(|word| hint.is_some_and(|hint| hint.contains(word))), "{message}");
         }
-    }
-
-    #[test]
-    fn an_endless_line_is_shown_in_pieces() {
-        let mut lines = Lines::default();
-        let mut count = 0;
-        for _ in 0..100 {
-            count += lines.add(&"x".repeat(1024)).len();
-        }
-        assert!(count >= 3 && lines.unfinished.len() <= Lines::LONGEST);
     }
 
     #[test]
