@@ -126,3 +126,129 @@ struct Entry {
     #[serde(default)]
     annotations: BTreeMap<String, String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::credentials::Credential;
+    use crate::registry::testing::{Received, Reply, Server};
+    use crate::registry::{Limits, OCI_INDEX};
+    use crate::tls::Roots;
+
+    const IMAGE: &[u8] = b"the image's manifest";
+
+    fn entry(payload: &[u8], signature: &str) -> String {
+        let digest = Digest::of(payload);
+        let size = payload.len();
+        format!(
+            r#"{{"mediaType":"{}","size":{size},"digest":"{digest}","annotations":{{"{}":"{signature}"}}}}"#,
+            payload::MEDIA_TYPE,
+            crate::signature::SIGNATURE_ANNOTATION
+        )
+    }
+
+    fn manifest(entries: &[String]) -> String {
+        format!(r#"{{"schemaVersion":2,"config":{{}},"layers":[{}]}}"#, entries.join(","))
+    }
+
+    /// Fetches from a registry that answers the `.sig` tag with `manifest`, and blobs as `blob` says.
+    async fn fetched(
+        manifest: Reply,
+        blob: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+    ) -> (Result<Vec<Layer>, FetchError>, Vec<String>) {
+        let tag = Digest::of(IMAGE).signature_tag();
+        let server = Server::start(move |request| match request.target.rsplit('/').next() {
+            Some(last) if last == tag.as_str() => manifest.clone(),
+            _ => blob(request),
+        })
+        .await;
+        let repository: Repository = format!("127.0.0.1:{}/chris/app", server.port).parse().unwrap();
+        let limits = Limits { pause: Duration::from_millis(1), ..Limits::default() };
+        let roots = Roots::load(None).unwrap();
+        let client = Client::with_limits(repository.registry(), Credential::Anonymous, &roots, limits).unwrap();
+        (layers(&client, &repository, &Digest::of(IMAGE)).await, server.lines())
+    }
+
+    fn answer(text: String) -> Reply {
+        Reply::new(200, text).with("Content-Type", OCI_MANIFEST)
+    }
+
+    #[tokio::test]
+    async fn an_unsigned_image_has_no_layers() {
+        let (layers, asked) = fetched(Reply::new(404, ""), |_| Reply::new(404, "")).await;
+        assert!(layers.unwrap().is_empty());
+        assert_eq!(asked.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_shared_payload_is_fetched_once() {
+        let signed = manifest(&[entry(b"payload", "a"), entry(b"payload", "b"), entry(b"payload", "a")]);
+        let (layers, asked) = fetched(answer(signed), |_| Reply::new(200, "payload")).await;
+        let signatures: Vec<_> = layers.unwrap().iter().map(|layer| layer.signature().unwrap().to_owned()).collect();
+        assert_eq!((signatures, asked.len()), (["a", "b", "a"].map(str::to_owned).to_vec(), 2));
+    }
+
+    #[tokio::test]
+    async fn one_bad_payload_leaves_the_others() {
+        let signed = manifest(&[entry(b"gone", "a"), entry(b"corrupt", "b"), entry(b"long", "c"), entry(b"good", "d")]);
+        let (layers, _) = fetched(answer(signed), |request| {
+            let wants = |payload: &[u8]| request.target.ends_with(&Digest::of(payload).to_string());
+            match () {
+                () if wants(b"gone") => Reply::new(404, ""),
+                () if wants(b"long") => Reply::new(200, vec![b' '; payload::MAX_LEN + 1]),
+                () => Reply::new(200, "good"),
+            }
+        })
+        .await;
+        let contents: Vec<_> = layers.unwrap().into_iter().map(|layer| layer.content).collect();
+        assert!(matches!(contents[..], [Content::Missing, Content::Corrupt, Content::Corrupt, Content::Bytes(_)]));
+    }
+
+    #[tokio::test]
+    async fn a_registry_in_trouble_is_not_an_unsigned_image() {
+        let (layers, _) = fetched(Reply::new(503, ""), |_| Reply::new(404, "")).await;
+        assert_eq!(layers.unwrap_err().kind(), "registry-error");
+        let signed = manifest(&[entry(b"payload", "a")]);
+        let (layers, _) = fetched(answer(signed), |_| Reply::closed()).await;
+        assert_eq!(layers.unwrap_err().kind(), "registry-unreachable");
+    }
+
+    #[tokio::test]
+    async fn too_many_payloads_are_not_fetched() {
+        let entries: Vec<_> = (0..=MAX_PAYLOADS).map(|n| entry(n.to_string().as_bytes(), "a")).collect();
+        let (layers, asked) = fetched(answer(manifest(&entries)), |_| Reply::new(404, "")).await;
+        assert_eq!((layers.unwrap_err().kind(), asked.len()), ("malformed-signature", MAX_PAYLOADS + 1));
+    }
+
+    #[test]
+    fn refuses_malformed_manifests() {
+        let good = manifest(&[entry(b"payload", "a")]);
+        assert_eq!(parse(OCI_MANIFEST, good.as_bytes()).unwrap().len(), 1);
+        assert!(matches!(parse(OCI_INDEX, good.as_bytes()), Err(ManifestError::MediaType)), "an index");
+        for (defect, from, to) in [
+            ("no layers", "layers", "manifests"),
+            ("layers twice", r#""layers""#, r#""layers":[],"layers""#),
+            ("layers an object", r#""layers":["#, r#""layers":{},"x":["#),
+            ("annotations twice", r#""annotations""#, r#""annotations":{},"annotations""#),
+            ("annotation a number", r#":"a""#, ":1"),
+            ("digest of another algorithm", "sha256:", "sha512:"),
+            ("digest a path", "sha256:", "../sha256:"),
+            ("trailing data", "]}", "]}x"),
+        ] {
+            let bad = good.replacen(from, to, 1);
+            assert_ne!(bad, good, "{defect}");
+            assert!(parse(OCI_MANIFEST, bad.as_bytes()).is_err(), "{defect}");
+        }
+        let other = good.replace(payload::MEDIA_TYPE, "application/vnd.in-toto+json");
+        assert!(parse(OCI_MANIFEST, other.as_bytes()).unwrap().is_empty(), "an attestation is no signature");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
+            let _ = parse(OCI_MANIFEST, &bytes);
+        }
+    }
+}
