@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// The world outside, as one app's deploys need it: one place makes the adapters.
-pub trait Host: Sync {
+pub trait Host: Sized + Sync {
     /// The registry.
     type Registry: Registry;
     /// The service manager.
@@ -43,10 +43,7 @@ pub trait Host: Sync {
     fn registry(&self, settings: &Settings) -> impl Future<Output = Result<Self::Registry, Denied>>;
 
     /// Connects to the service manager and the engine.
-    fn adapters(
-        &self,
-        settings: &Settings,
-    ) -> impl Future<Output = Result<Adapters<Self::Units, Self::Store, Self::Containers>, Failure>>;
+    fn adapters(&self, settings: &Settings) -> impl Future<Output = Result<AdaptersOf<Self>, Failure>>;
 
     /// Tells a verdict to where the app's user cannot change it.
     fn verdict(&self, app: &App, verdict: &history::Verdict);
@@ -69,6 +66,9 @@ pub struct Adapters<U, S, C> {
     /// The containers.
     pub containers: C,
 }
+
+/// The adapters of a host.
+pub type AdaptersOf<H> = Adapters<<H as Host>::Units, <H as Host>::Store, <H as Host>::Containers>;
 
 /// What is remembered of one app, and who may change it: the holder of the app's lock.
 pub struct Desk<'h, H> {
@@ -214,7 +214,7 @@ impl<'h, H: Host> Desk<'h, H> {
         settings: &Settings,
         order: &Order,
         approved: Approved,
-        adapters: &Adapters<H::Units, H::Store, H::Containers>,
+        adapters: &AdaptersOf<H>,
         told: &Told,
     ) -> Status {
         let digest = approved.release.digest;

@@ -73,7 +73,7 @@ pub enum Denied {
     Registry(#[from] RegistryError),
     /// The signatures could not be had, or none counts.
     #[error(transparent)]
-    Check(#[from] CheckError),
+    Check(Box<CheckError>),
     /// The image is genuine, but not to be deployed now.
     #[error(transparent)]
     Refusal(#[from] Refusal),
@@ -100,6 +100,12 @@ pub enum Denied {
     /// The request's signature is by no trusted key, or not over these bytes.
     #[error("the request's signature is not by a trusted key")]
     RequestSignature,
+}
+
+impl From<CheckError> for Denied {
+    fn from(error: CheckError) -> Self {
+        Self::Check(Box::new(error))
+    }
 }
 
 impl Explain for Denied {
