@@ -42,8 +42,8 @@ enum ReleaseError {
     #[error("{image} names {}, and its signature names no tag that would tie it to {digest}", held.map_or("nothing".to_owned(), |held| held.to_string()))]
     OtherImage { image: ImageRef, digest: Digest, held: Option<Digest> },
     /// The signature of what is there cannot be judged.
-    #[error("cannot verify {repository}@{digest}")]
-    Check { repository: Repository, digest: Digest, source: CheckError },
+    #[error(transparent)]
+    Check(CheckError),
     /// The registry stopped answering.
     #[error("cannot look up {image}")]
     LookUp { image: ImageRef, source: RegistryError },
@@ -66,7 +66,7 @@ impl Explain for ReleaseError {
         match self {
             ReleaseError::NoImage(_) => "image-absent",
             ReleaseError::OtherImage { .. } => "tag-mismatch",
-            ReleaseError::Check { source, .. } => source.kind(),
+            ReleaseError::Check(source) => source.kind(),
             ReleaseError::LookUp { source, .. } => source.kind(),
             ReleaseError::Verdict { .. } => "host-said-no",
             ReleaseError::Interrupted => "interrupted",
@@ -79,7 +79,7 @@ impl Explain for ReleaseError {
         match self {
             ReleaseError::NoImage(_) => Some("push it first, or give the digest of another".to_owned()),
             ReleaseError::OtherImage { .. } => Some("give the digest that the tag names, or none".to_owned()),
-            ReleaseError::Check { source, .. } => source.hint(),
+            ReleaseError::Check(source) => source.hint(),
             ReleaseError::LookUp { source, .. } => source.hint(),
             ReleaseError::Verdict { kind, .. } => Some(format!(
                 "the host said why above; `tagship-host status` and its journal there know more about {kind}"
@@ -168,10 +168,9 @@ async fn decide(inputs: &Inputs, ready: &Ready, course: &mut Course) -> Result<P
                     course.verified = Some(verified);
                     Held::Verified
                 }
-                Err(CheckError::Verify(error)) => Held::Unverified { digest, why: tagship_core::explain::chain(&error) },
-                Err(source @ CheckError::Fetch(_)) => {
-                    let error = ReleaseError::Check { repository: inputs.image.clone(), digest, source };
-                    return Err(Failure::new(Code::Registry, error));
+                Err(CheckError::Verify(error)) => Held::Unverified { digest, why: error.fault().to_string() },
+                Err(error @ CheckError::Fetch(_)) => {
+                    return Err(Failure::new(Code::Registry, ReleaseError::Check(error)));
                 }
             }
         }
@@ -333,10 +332,9 @@ async fn verified<'a>(
         let client = &prepared(ready.registry.as_ref(), "the registry")?.client;
         let digest = prepared(course.digest, "the digest")?;
         let policy = prepared(ready.policy.as_ref(), "the key")?;
-        let repository = inputs.image.clone();
-        let verified = check(client, inputs, digest, policy).await.map_err(|source| {
-            let code = if matches!(source, CheckError::Fetch(_)) { Code::Registry } else { Code::Signing };
-            Failure::new(code, ReleaseError::Check { repository, digest, source })
+        let verified = check(client, inputs, digest, policy).await.map_err(|error| {
+            let code = if matches!(error, CheckError::Fetch(_)) { Code::Registry } else { Code::Signing };
+            Failure::new(code, ReleaseError::Check(error))
         })?;
         if *verified.tag_claim() == TagClaim::Unsigned {
             same_as_tag(client, &inputs.image, &inputs.tag, digest).await?;
