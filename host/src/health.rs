@@ -6,6 +6,8 @@
 //! recorded run makes the container's state say what we found, and that state is what counts. Podman runs the test
 //! itself when the container starts; for an application that is ready by then, reading that result is all there is to do.
 
+mod podman;
+
 use std::{path::PathBuf, time::Duration};
 
 use bollard::{
@@ -13,26 +15,27 @@ use bollard::{
     container::LogOutput,
     errors::Error as EngineError,
     exec::{StartExecOptions, StartExecResults},
-    models::{ContainerInspectResponse, ExecConfig, HealthConfig, HealthStatusEnum},
+    models::ExecConfig,
     query_parameters::{LogsOptionsBuilder, WaitContainerOptionsBuilder},
 };
 use futures_util::{
     StreamExt,
     future::{select_all, try_join_all},
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use tagship_core::explain::Explain;
 use tokio::time::{Instant, sleep, timeout};
 
+use self::podman::{Health, Inspected, Listed, Refused, Test};
 use crate::{
     config::{Missing, ServiceName},
     deploy::{ContainerFacts, ContainerId, Containers, Failure, HealthState, Proof, Wanted},
     engine,
 };
 
-/// How long Podman's own first run is waited for before we run the test ourselves. It takes 0.15 s on two cores; a test
-/// of ours beside it only makes both slower.
-const FIRST_RUN: Duration = Duration::from_millis(250);
+/// How long Podman's own first run is waited for before we run the test ourselves. It takes 0.15 s on an idle machine;
+/// a test of ours beside it only makes both slower.
+const FIRST_RUN: Duration = Duration::from_millis(500);
 
 /// How often its result is looked for. Podman's event says the same, but up to 0.3 s later (5.4 with journald).
 const FIRST_LOOK: Duration = Duration::from_millis(40);
@@ -42,9 +45,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The longest pause between probes.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// The longest single probe, where the healthcheck does not say: Podman's own default.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How much of a probe's output is kept.
 const OUTPUT: usize = 500;
@@ -85,34 +85,39 @@ impl Engine {
     }
 
     /// The newest container of a unit; while it is being replaced there may be none.
-    async fn newest(&self, service: &ServiceName) -> Result<Option<ContainerInspectResponse>, ContainersError> {
-        // Podman's own list: the compatible one has states ("stopped") that the client does not know.
+    async fn newest(&self, service: &ServiceName) -> Result<Option<Inspected>, ContainersError> {
         let filters = serde_json::json!({ "label": [format!("PODMAN_SYSTEMD_UNIT={}", service.unit())] });
         let path = format!("containers/json?all=true&filters={}", engine::query(&filters.to_string()));
-        let listed: Vec<Listed> = self.ask("find", service, &path).await?;
-        let Some(newest) = listed.into_iter().max_by_key(|container| container.started) else { return Ok(None) };
-        match self.docker.inspect_container(&newest.id, None).await {
-            Ok(found) => Ok(Some(found)),
-            Err(error) if engine::is_absent(&error) => Ok(None),
-            Err(error) => Err(failed("inspect", service, &error)),
-        }
+        let listed: Option<Vec<Listed>> = self.ask("find", service, &path).await?;
+        let Some(newest) = listed.into_iter().flatten().max_by_key(|container| container.started) else {
+            return Ok(None);
+        };
+        self.inspect(service, &newest.id).await
     }
 
-    /// Asks Podman's own API.
+    /// What Podman knows about a container; it may be gone.
+    async fn inspect(&self, service: &ServiceName, id: &str) -> Result<Option<Inspected>, ContainersError> {
+        self.ask("inspect", service, &format!("containers/{id}/json")).await
+    }
+
+    /// Asks Podman's own API, the only one whose words are all known here; nothing if there is no such container.
     async fn ask<T: DeserializeOwned>(
         &self,
         action: &'static str,
         service: &ServiceName,
         path: &str,
-    ) -> Result<T, ContainersError> {
+    ) -> Result<Option<T>, ContainersError> {
         let error = |words| ContainersError { action, service: service.clone(), words };
         let answer = engine::get(&self.socket, &format!("/v4.0.0/libpod/{path}")).await;
         let (status, body) = answer.map_err(|cause| error(cause.to_string()))?;
+        if status == 404 {
+            return Ok(None);
+        }
         if status != 200 {
             let words = serde_json::from_slice(&body).map(|refused: Refused| refused.message);
             return Err(error(words.unwrap_or_else(|_| format!("status {status}"))));
         }
-        serde_json::from_slice(&body).map_err(|cause| error(cause.to_string()))
+        serde_json::from_slice(&body).map(Some).map_err(|cause| error(cause.to_string()))
     }
 
     /// Returns once the container has ended, with its exit code if it is known; never if that cannot be watched.
@@ -157,14 +162,12 @@ impl Engine {
     async fn first_run(&self, service: &ServiceName, container: &ContainerId) -> Result<bool, ContainersError> {
         let until = Instant::now() + FIRST_RUN;
         loop {
-            let inspected = self.docker.inspect_container(container.as_str(), None).await;
-            let found = inspected.map_err(|error| failed("inspect", service, &error))?;
-            let log =
-                found.state.as_ref().and_then(|state| state.health.as_ref()).and_then(|health| health.log.as_ref());
-            if health(&found) == HealthState::Healthy {
+            let found = self.inspect(service, container.as_str()).await?;
+            let Some(health) = found.and_then(|found| found.state.health) else { return Ok(false) };
+            if health.state() == HealthState::Healthy {
                 return Ok(true);
             }
-            if log.is_some_and(|runs| !runs.is_empty()) || Instant::now() >= until {
+            if !health.log.unwrap_or_default().is_empty() || Instant::now() >= until {
                 return Ok(false);
             }
             sleep(FIRST_LOOK).await;
@@ -178,14 +181,17 @@ impl Engine {
         container: &ContainerId,
         test: &Test,
     ) -> Result<Probe, ContainersError> {
+        let failed = |how: String| Ok(Probe::Failed(format!("its healthcheck {how}")));
         match timeout(test.timeout, self.exec(container, &test.command)).await {
             Ok(Ok((0, _))) => Ok(Probe::Succeeded),
-            Ok(Ok((code, output))) if output.is_empty() => {
-                Ok(Probe::Failed(format!("its healthcheck exits with {code}")))
-            }
-            Ok(Ok((code, output))) => Ok(Probe::Failed(format!("its healthcheck exits with {code}: {output}"))),
-            Ok(Err(error)) => Err(failed("check the health of", service, &error)),
-            Err(_) => Ok(Probe::Failed(format!("its healthcheck takes longer than {} s", test.timeout.as_secs_f32()))),
+            Ok(Ok((code, output))) if output.is_empty() => failed(format!("exits with {code}")),
+            Ok(Ok((code, output))) => failed(format!("exits with {code}: {output}")),
+            Ok(Err(error)) => Err(ContainersError {
+                action: "check the health of",
+                service: service.clone(),
+                words: engine::words(&error),
+            }),
+            Err(_) => failed(format!("takes longer than {} s", test.timeout.as_secs_f32())),
         }
     }
 
@@ -211,8 +217,7 @@ impl Engine {
 
     /// Why it can no longer be asked: most likely it has ended, and the engine has not said so yet.
     async fn lost(&self, service: &ServiceName, container: &ContainerId, error: &ContainersError) -> Failure {
-        let runs = self.docker.inspect_container(container.as_str(), None).await;
-        if runs.is_ok_and(|found| facts(&found).is_some_and(|facts| facts.running)) {
+        if self.inspect(service, container.as_str()).await.is_ok_and(|found| found.is_some_and(|it| it.state.running)) {
             return Failure::of(error);
         }
         exited(service, timeout(LONGEST_PAUSE, self.ended(container)).await.ok().flatten())
@@ -220,14 +225,13 @@ impl Engine {
 
     /// Has the container's state say how it is, by one recorded run unless it says so already.
     async fn recorded(&self, service: &ServiceName, container: &ContainerId) -> Result<bool, ContainersError> {
-        let inspected = self.docker.inspect_container(container.as_str(), None).await;
-        let found = inspected.map_err(|error| failed("inspect", service, &error))?;
-        if health(&found) == HealthState::Healthy {
+        let found = self.inspect(service, container.as_str()).await?;
+        if found.is_some_and(|found| found.health() == HealthState::Healthy) {
             return Ok(true);
         }
         let path = format!("containers/{container}/healthcheck");
-        let run: HealthRun = self.ask("record the health of", service, &path).await?;
-        Ok(run.status == "healthy")
+        let run: Option<Health> = self.ask("record the health of", service, &path).await?;
+        Ok(run.is_some_and(|run| run.state() == HealthState::Healthy))
     }
 
     /// What the container wrote last; nothing once it is removed.
@@ -244,7 +248,7 @@ impl Containers for Engine {
     type Error = ContainersError;
 
     async fn find(&self, service: &ServiceName) -> Result<Option<ContainerFacts>, ContainersError> {
-        Ok(self.newest(service).await?.as_ref().and_then(facts))
+        Ok(self.newest(service).await?.as_ref().map(Inspected::facts))
     }
 
     async fn prove(&self, want: Wanted<'_>) -> Result<Proof, Failure> {
@@ -253,7 +257,8 @@ impl Containers for Engine {
         let found = self.newest(want.service).await.map_err(|error| Failure::of(&error).at(want.service))?;
         let gone =
             || fail("container-exited", format!("the container of {} ended right after its start", want.service));
-        let (found, facts) = found.and_then(|found| facts(&found).map(|facts| (found, facts))).ok_or_else(gone)?;
+        let found = found.ok_or_else(gone)?;
+        let facts = found.facts();
         if Some(&facts.id) == want.not {
             return Err(fail("container-old", format!("{} still runs its old container", want.service)));
         }
@@ -272,7 +277,7 @@ impl Containers for Engine {
             image: facts.image,
             restarts: facts.restarts,
         };
-        let test = found.config.and_then(|config| config.healthcheck).and_then(Test::of);
+        let test = found.config.healthcheck.and_then(Test::of);
         let test = match (test, want.missing) {
             (Some(test), _) => test,
             (None, Missing::Running) => return Ok(proof),
@@ -338,121 +343,12 @@ impl Engine {
     }
 }
 
-/// How a container is asked for its health.
-#[derive(Debug, PartialEq, Eq)]
-struct Test {
-    command: Vec<String>,
-    timeout: Duration,
-}
-
 enum Probe {
     Succeeded,
     Failed(String),
 }
 
-/// A container in Podman's own list.
-#[derive(Deserialize)]
-struct Listed {
-    #[serde(rename = "Id")]
-    id: String,
-    /// Seconds since 1970; zero or less if it never was.
-    #[serde(rename = "StartedAt")]
-    started: i64,
-}
-
-/// Podman's answer where it refuses.
-#[derive(Deserialize)]
-struct Refused {
-    message: String,
-}
-
-/// Podman's answer to a recorded run.
-#[derive(Deserialize)]
-struct HealthRun {
-    #[serde(rename = "Status")]
-    status: String,
-}
-
-impl Test {
-    /// The image specification's forms: `CMD` with words, `CMD-SHELL` with a line for the shell, `NONE` for none.
-    fn of(config: HealthConfig) -> Option<Self> {
-        let words = config.test?;
-        let (form, rest) = words.split_first()?;
-        let command = match form.as_str() {
-            "NONE" | "" => return None,
-            "CMD" => rest.to_vec(),
-            "CMD-SHELL" => vec!["/bin/sh".into(), "-c".into(), rest.join(" ")],
-            _ => words,
-        };
-        let own = config.timeout.and_then(|nanos| u64::try_from(nanos).ok()).filter(|nanos| *nanos > 0);
-        let timeout = own.map_or(PROBE_TIMEOUT, Duration::from_nanos);
-        (!command.is_empty()).then_some(Self { command, timeout })
-    }
-}
-
-fn facts(found: &ContainerInspectResponse) -> Option<ContainerFacts> {
-    Some(ContainerFacts {
-        id: found.id.clone()?.try_into().ok()?,
-        image: found.image.clone()?.try_into().ok()?,
-        running: found.state.as_ref().and_then(|state| state.running).unwrap_or(false),
-        restarts: found.restart_count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0),
-        health: health(found),
-    })
-}
-
-fn health(found: &ContainerInspectResponse) -> HealthState {
-    let status = found.state.as_ref().and_then(|state| state.health.as_ref()).and_then(|health| health.status);
-    match status {
-        None | Some(HealthStatusEnum::EMPTY | HealthStatusEnum::NONE) => HealthState::None,
-        Some(HealthStatusEnum::STARTING) => HealthState::Starting,
-        Some(HealthStatusEnum::HEALTHY) => HealthState::Healthy,
-        Some(HealthStatusEnum::UNHEALTHY) => HealthState::Unhealthy,
-    }
-}
-
 fn exited(service: &ServiceName, code: Option<i64>) -> Failure {
     let how = code.map_or_else(String::new, |code| format!(" with {code}"));
     Failure::new("container-exited", format!("the container of {service} exited{how} before it was proven"))
-}
-
-fn failed(action: &'static str, service: &ServiceName, error: &EngineError) -> ContainersError {
-    ContainersError { action, service: service.clone(), words: engine::words(error) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn test_of(words: &[&str], timeout: Option<i64>) -> Option<Test> {
-        let test = Some(words.iter().map(|word| (*word).to_owned()).collect());
-        Test::of(HealthConfig { test, timeout, ..HealthConfig::default() })
-    }
-
-    #[test]
-    fn the_forms_of_a_test() {
-        let test = test_of(&["CMD", "curl", "-f", "http://localhost/"], Some(3_000_000_000)).unwrap();
-        assert_eq!(test.command, ["curl", "-f", "http://localhost/"]);
-        assert_eq!(test.timeout, Duration::from_secs(3));
-        let test = test_of(&["CMD-SHELL", "test -e /ok || exit 1"], None).unwrap();
-        assert_eq!(test.command, ["/bin/sh", "-c", "test -e /ok || exit 1"]);
-        assert_eq!(test.timeout, PROBE_TIMEOUT);
-    }
-
-    #[test]
-    fn what_is_no_test() {
-        for (defect, words) in
-            [("none", &["NONE"][..]), ("nothing", &[]), ("an empty form", &[""]), ("CMD without words", &["CMD"])]
-        {
-            assert_eq!(test_of(words, None), None, "{defect}");
-        }
-        assert_eq!(Test::of(HealthConfig::default()), None);
-        assert_eq!(test_of(&["CMD", "true"], Some(-1)).unwrap().timeout, PROBE_TIMEOUT);
-    }
-
-    #[test]
-    fn a_container_without_ids_is_none() {
-        assert_eq!(facts(&ContainerInspectResponse::default()), None);
-        let half = ContainerInspectResponse { id: Some("ab".repeat(32)), ..ContainerInspectResponse::default() };
-        assert_eq!(facts(&half), None);
-    }
 }

@@ -391,11 +391,12 @@ impl<'a, U: Units, S: Store, C: Containers> World<'a, U, S, C> {
 
     async fn restart(&self, way: Way, index: usize) -> Result<(), Failure> {
         let (name, begun) = (&self.at(index)?.name, Instant::now());
-        let (part, text) = match way {
-            Way::Forward => (Part::Restart, "restarts with the new image"),
-            Way::Back => (Part::Rollback, "restarts with the image it ran before"),
+        let (part, image) = match way {
+            Way::Forward => (Part::Restart, self.image(index)),
+            Way::Back => (Part::Rollback, self.at(index)?.image.as_ref()),
         };
-        self.tell(part, Some(name), "restart", text, None);
+        let text = format!("restarts with image {}", image.map_or("", ImageId::short));
+        self.tell(part, Some(name), "restart", &text, None);
         if let Err(error) = self.ground.units.restart(name).await {
             return Err(self.with_tail(Failure::of(&error), name).await);
         }

@@ -176,7 +176,8 @@ impl Machine {
         let running_once = if preparing { one_shots().collect() } else { BTreeSet::new() };
         let mut machine = Self::at(shape, State::Pulling, true);
         machine.running_once = running_once;
-        machine.restarted = placed.iter().copied().filter(|index| astray.contains(index)).collect();
+        machine.restarted =
+            placed.iter().copied().filter(|&index| machine.slot(index).starts() && astray.contains(&index)).collect();
         machine.placed = placed;
         let effects = machine.fail(interrupted(cause));
         (machine, effects)

@@ -1,7 +1,5 @@
 //! The machine against a small model of the world, with random failures, orders and crashes.
 
-
-
 use proptest::prelude::*;
 
 use super::*;
@@ -48,14 +46,20 @@ impl World {
 
     /// The invariants that hold whenever a task begins.
     fn begin(&self, task: &Task) {
-        let on_disk = |wanted: fn(&Phase) -> bool| assert!(self.disk.as_ref().is_some_and(wanted), "{task:?} unrecorded");
+        let on_disk =
+            |wanted: fn(&Phase) -> bool| assert!(self.disk.as_ref().is_some_and(wanted), "{task:?} unrecorded");
         match task {
             Task::Pull => on_disk(|phase| *phase == Phase::Pulling),
             Task::Place(Way::Forward, indices) => {
                 assert!(self.pulled, "named before it was there");
                 on_disk(|phase| matches!(phase, Phase::Preparing | Phase::Replacing(_)));
                 for &index in indices {
-                    let prepared = self.shape.slots.iter().enumerate().all(|(i, s)| s.role != Role::OneShot || self.once.contains(&i));
+                    let prepared = self
+                        .shape
+                        .slots
+                        .iter()
+                        .enumerate()
+                        .all(|(i, s)| s.role != Role::OneShot || self.once.contains(&i));
                     assert!(self.shape.slots[index].role == Role::OneShot || prepared, "a group before the one-shots");
                 }
             }
@@ -129,7 +133,14 @@ fn two_groups() -> Shape {
 type Fate = (usize, u8);
 
 /// Plays a machine to its end; `None` if it was cut off by a crash.
-fn play(mut machine: Machine, effects: Vec<Effect>, world: &mut World, fates: &mut impl Iterator<Item = Fate>, crash: Option<usize>, luck: bool) -> Option<Machine> {
+fn play(
+    mut machine: Machine,
+    effects: Vec<Effect>,
+    world: &mut World,
+    fates: &mut impl Iterator<Item = Fate>,
+    crash: Option<usize>,
+    luck: bool,
+) -> Option<Machine> {
     let mut todo: std::collections::VecDeque<Effect> = effects.into();
     let mut pending: Vec<Task> = Vec::new();
     let mut steps = 0;
@@ -184,7 +195,8 @@ fn play(mut machine: Machine, effects: Vec<Effect>, world: &mut World, fates: &m
 }
 
 fn shapes() -> impl Strategy<Value = Shape> {
-    let was = prop_oneof![4 => Just(Was::Running), 1 => Just(Was::Failing), 1 => Just(Was::Stopped), 1 => Just(Was::Absent)];
+    let was =
+        prop_oneof![4 => Just(Was::Running), 1 => Just(Was::Failing), 1 => Just(Was::Stopped), 1 => Just(Was::Absent)];
     let groups = prop::collection::vec(prop::collection::vec(was, 1..4), 1..4);
     (prop::collection::vec(prop_oneof![Just(Was::Stopped), Just(Was::Absent)], 0..3), groups, any::<bool>()).prop_map(
         |(one_shots, groups, pull)| {
@@ -223,6 +235,7 @@ proptest! {
             }
             Verdict::RolledBack => {
                 prop_assert_eq!(&world.names, &before.names);
+                prop_assert!(!machine.left().contains(&Left::Broken));
                 for (index, slot) in shape.slots.iter().enumerate().filter(|(_, slot)| slot.was == Was::Running) {
                     prop_assert_eq!(world.runs[index], Thing::Old, "{:?}", slot);
                 }
@@ -267,6 +280,7 @@ proptest! {
         prop_assert_eq!(&world.names, &before.names);
         prop_assert_eq!(&world.runs, &before.runs);
         prop_assert!(matches!(machine.ended().unwrap().verdict, Verdict::Interrupted | Verdict::Failed));
+        prop_assert!(!machine.left().contains(&Left::Broken), "{:?}", machine.left());
     }
 
     /// No event in no order makes it panic, and nothing happens after the end.
@@ -400,7 +414,8 @@ fn what_was_failing_before_does_not_blame_the_rollback() {
 
 #[test]
 fn a_failed_rollback_saves_the_others_and_is_loud() {
-    let (machine, _) = run(&two_groups(), |task| matches!(task, Task::Probe(Way::Back, 1) | Task::Settle(Way::Forward, _)));
+    let (machine, _) =
+        run(&two_groups(), |task| matches!(task, Task::Probe(Way::Back, 1) | Task::Settle(Way::Forward, _)));
     let end = machine.ended().unwrap();
     assert_eq!((end.verdict, end.broken.len()), (Verdict::Failed, 1));
     assert_eq!(machine.left(), [Left::Restored, Left::Broken, Left::Restored]);
