@@ -5,13 +5,14 @@
 //! never sees half a file, and of several that want the same file exactly one gets it. What the files hold is not
 //! known here.
 
+mod error;
 mod read;
 #[cfg(test)]
 mod tests;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
@@ -21,8 +22,8 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
 use super::names::{ASIDE, Name, WITHDRAWN_PREFIX, WRITING_PREFIX};
-use crate::explain::Explain;
 
+pub use error::DirError;
 pub use read::{Opened, Owners, ReadError, Stamp};
 
 /// How often an operation is tried anew when somebody keeps planting things in its way.
@@ -46,60 +47,6 @@ pub struct Claim {
     pub name: OsString,
     /// What its name stood for.
     pub was: Name,
-}
-
-/// Why something in the directory did not work. What is in files that others put there is no such error.
-#[derive(Debug, thiserror::Error)]
-pub enum DirError {
-    /// The directory itself.
-    #[error("cannot open the hand-off directory {}", path.display())]
-    Open {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Something in it.
-    #[error("cannot {operation} {} in the hand-off directory", name.display())]
-    File {
-        /// What was to be done.
-        operation: &'static str,
-        /// To what.
-        name: OsString,
-        /// Why.
-        source: io::Error,
-    },
-}
-
-impl Explain for DirError {
-    fn kind(&self) -> &'static str {
-        match Errno::from_io_error(self.cause()) {
-            Some(Errno::NOENT | Errno::NOTDIR) if matches!(self, DirError::Open { .. }) => "handoff-missing",
-            Some(Errno::ACCESS | Errno::PERM) => "handoff-denied",
-            Some(Errno::NOSPC | Errno::DQUOT) => "handoff-full",
-            Some(Errno::ROFS) => "handoff-read-only",
-            _ => "handoff-failed",
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        let hint = match self.kind() {
-            "handoff-missing" => "create the directory on the host, and mount it where this program looks for it",
-            "handoff-denied" => "the directory has to be writable for the user that this program runs as",
-            "handoff-full" => "free space on the file system of the hand-off directory",
-            "handoff-read-only" => "mount the hand-off directory read-write",
-            _ => return None,
-        };
-        Some(hint.to_owned())
-    }
-}
-
-impl DirError {
-    fn cause(&self) -> &io::Error {
-        match self {
-            DirError::Open { source, .. } | DirError::File { source, .. } => source,
-        }
-    }
 }
 
 impl Dir {

@@ -54,15 +54,15 @@ impl Follower {
     /// If what is at the name is not a regular file of the right owner, or cannot be read.
     pub fn look(&mut self, dir: &Dir) -> Result<Seen, ReadError> {
         let mut seen = self.read()?;
-        if seen.lines.is_empty() && !seen.more {
-            if let Some(now) = dir.open_file(self.name.as_ref(), &self.owners)? {
-                if !self.open.as_ref().is_some_and(|open| open.stamp.same_file(&now.stamp)) {
-                    self.open = Some(now);
-                    self.unfinished.clear();
-                    self.skipping = false;
-                    seen = self.read()?;
-                }
-            }
+        if seen.lines.is_empty()
+            && !seen.more
+            && let Some(now) = dir.open_file(self.name.as_ref(), &self.owners)?
+            && !self.open.as_ref().is_some_and(|open| open.stamp.same_file(&now.stamp))
+        {
+            self.open = Some(now);
+            self.unfinished.clear();
+            self.skipping = false;
+            seen = self.read()?;
         }
         Ok(seen)
     }

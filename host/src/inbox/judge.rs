@@ -41,7 +41,7 @@ pub enum Asked {
 pub(super) struct Invalid {
     /// Whom to answer, as far as that can be told.
     pub(super) id: Option<RequestId>,
-    pub(super) status: Status,
+    pub(super) status: Box<Status>,
 }
 
 /// The moment and the machine that requests are held against.
@@ -135,5 +135,6 @@ pub(super) fn told(error: &impl Explain) -> String {
 }
 
 fn invalid(id: Option<RequestId>, tag: Option<Tag>, kind: &str, reason: &str) -> Invalid {
-    Invalid { id, status: Status { tag, request: id, ..Status::new(Outcome::Refused, kind, reason) } }
+    let status = Status { tag, request: id, ..Status::new(Outcome::Refused, kind, reason) };
+    Invalid { id, status: Box::new(status) }
 }

@@ -6,7 +6,7 @@ use tagship_core::{
     handoff::{
         names::{STATUS, TRIGGER},
         request::Request,
-        status::FirstLine,
+        status::{FirstLine, Outcome},
     },
     reference::Digest,
 };
@@ -333,7 +333,8 @@ async fn a_plain_request_is_a_tag_and_nothing_else() {
 
 #[tokio::test]
 async fn what_is_no_file_is_refused_and_gone_and_the_next_request_works() {
-    let plants: [(&str, fn(&PathBuf)); 5] = [
+    type Plant = fn(&PathBuf);
+    let plants: [(&str, Plant); 5] = [
         ("FIFO", |at| {
             let mode = rustix::fs::Mode::from_raw_mode(0o600);
             rustix::fs::mkfifoat(rustix::fs::CWD, at, mode).unwrap();

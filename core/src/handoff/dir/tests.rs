@@ -6,6 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::Barrier;
 
 use super::*;
+use crate::explain::Explain as _;
 use crate::handoff::names::{RequestId, STATUS, TRIGGER};
 
 struct Place {
@@ -38,8 +39,11 @@ impl Place {
     }
 }
 
-/// Everything that a job can plant at a name, each with a word for it. `outside` is a file beyond the directory.
-const PLANTS: [(&str, fn(&Path, &Path)); 9] = [
+/// Plants something at the first path; the second one is a file beyond the directory.
+type Plant = fn(&Path, &Path);
+
+/// Everything that a job can plant at a name, each with a word for it.
+const PLANTS: [(&str, Plant); 9] = [
     ("a FIFO", |at, _| rustix::fs::mkfifoat(rustix::fs::CWD, at, Mode::from_raw_mode(0o666)).unwrap()),
     ("a symbolic link", |at, outside| {
         fs::write(outside, "secret").unwrap();
@@ -59,7 +63,7 @@ const PLANTS: [(&str, fn(&Path, &Path)); 9] = [
     ("a full directory without rights", |at, _| {
         fs::create_dir(at).unwrap();
         fs::write(at.join("file"), "x").unwrap();
-        fs::set_permissions(at, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(at, fs::Permissions::from_mode(0o0)).unwrap();
     }),
     ("a socket", |at, _| drop(UnixListener::bind(at).unwrap())),
 ];
@@ -234,7 +238,8 @@ fn a_withdrawn_request_is_gone() {
 
 #[test]
 fn what_another_requester_put_at_the_name_is_not_withdrawn() {
-    let others: [(&str, fn(&Place)); 3] = [
+    type Other = fn(&Place);
+    let others: [(&str, Other); 3] = [
         ("replaced", |place| {
             place.dir.replace(TRIGGER, b"v2").unwrap();
         }),

@@ -1,0 +1,247 @@
+//! What becomes of claimed files: into the ledger, superseded, refused, decided, answered, closed.
+//!
+//! When to look for files, and when to deploy, is the inbox's.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use jiff::Timestamp;
+use tagship_core::{
+    explain::{self, Explain},
+    handoff::{
+        dir::{Claim, Dir, Stamp},
+        names::{Name, RequestId},
+        request,
+        status::{Outcome, Status},
+    },
+};
+
+use super::{
+    Arrival, Asked, Entry, EntryForm, InboxError, Ledger, Rules, Stage,
+    judge::{self, Invalid, TRIGGER_LIMIT},
+    writer,
+};
+use crate::{
+    answer::{self, Progress},
+    state_dir::StateError,
+};
+
+pub(super) struct Shared {
+    pub(super) dir: Dir,
+    pub(super) rules: Rules,
+    pub(super) ledger: Box<dyn Ledger>,
+    pub(super) state: Mutex<State>,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    /// The one that is deployed next. There is never more than one: an older one is answered at once.
+    pub(super) waiting: Option<Arrival>,
+    /// Those whose deploy had begun when the companion was stopped.
+    pub(super) interrupted: Vec<Arrival>,
+    /// Answers that could not be written yet.
+    pub(super) unanswered: Vec<Entry>,
+    /// The logs of requests without an answer.
+    pub(super) logs: HashMap<RequestId, Progress>,
+    /// The last plain request: another link to the same file is the same request.
+    pub(super) last_plain: Option<Stamp>,
+}
+
+impl Shared {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        // A panic while it was held leaves at worst a request waiting, which the ledger has.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn beat(&self) {
+        for progress in self.state().logs.values() {
+            progress.beat();
+        }
+        if let Err(error) = self.answer_again() {
+            tracing::warn!(kind = error.kind(), "{}", explain::chain(&error));
+        }
+    }
+
+    /// What a claimed file asks for. `None` if somebody removed it.
+    pub(super) fn read_full(&self, claim: &Claim, named: Option<RequestId>) -> Option<Result<Arrival, Invalid>> {
+        let opened = self.dir.open_file(&claim.name, &self.rules.owners);
+        let bytes = opened.and_then(|opened| opened.map(|opened| opened.read(request::LIMIT)).transpose());
+        let received = match bytes {
+            Ok(bytes) => bytes.map(|bytes| judge::full(named, &bytes).map(|received| (received, bytes)))?,
+            Err(error) => return Some(Err(judge::unreadable(named, &error))),
+        };
+        Some(received.map(|(received, bytes)| {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let form = EntryForm::Full { text };
+            let entry = Entry { id: received.request.id, claimed: Timestamp::now(), form, stage: Stage::Waiting };
+            Arrival { entry, asked: Asked::Full(Box::new(received)) }
+        }))
+    }
+
+    pub(super) async fn accept_plain(&self, claim: &Claim) -> Result<(), InboxError> {
+        let opened = match self.dir.open_file(&claim.name, &self.rules.owners) {
+            Ok(Some(opened)) => opened,
+            Ok(None) => return Ok(()),
+            Err(error) => return self.refuse(claim, judge::unreadable(None, &error)),
+        };
+        writer::done(&opened).await;
+        let content = opened.stamp_now().and_then(|stamp| Ok((stamp, opened.read(TRIGGER_LIMIT)?)));
+        let (stamp, bytes) = match content {
+            Ok(content) => content,
+            Err(error) => return self.refuse(claim, judge::unreadable(None, &error)),
+        };
+        if self.state().last_plain.replace(stamp) == Some(stamp) {
+            return Ok(self.dir.discard(&claim.name)?);
+        }
+        match judge::plain(&bytes) {
+            Ok(tag) => {
+                let asked = Asked::Plain { tag: tag.clone(), written: stamp.modified() };
+                let claimed_as = claim.name.to_string_lossy().into_owned();
+                let form = EntryForm::Plain { tag, written: stamp.modified(), claim: claimed_as };
+                let id = RequestId::generate();
+                let entry = Entry { id, claimed: Timestamp::now(), form, stage: Stage::Waiting };
+                self.accept(claim, Arrival { entry, asked })
+            }
+            Err(invalid) => self.refuse(claim, invalid),
+        }
+    }
+
+    /// Takes a good request into the ledger, deletes its file, and lets it wait, unless a newer one does.
+    pub(super) fn accept(&self, claim: &Claim, arrival: Arrival) -> Result<(), InboxError> {
+        let mut state = self.state();
+        let state = &mut *state;
+        match self.ledger.knows(arrival.id()) {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::info!(request = %arrival.id(), "a request that was seen before was removed");
+                return Ok(self.dir.discard(&claim.name)?);
+            }
+            Err(error) => return self.reject(state, claim, &arrival, error),
+        }
+        if let Some(waiting) = &state.waiting
+            && judge::order((waiting.tag(), waiting.id()), (arrival.tag(), arrival.id())).is_gt()
+        {
+            let status = judge::superseded(waiting.tag());
+            let decided = self.decide(state, &arrival, status);
+            return decided.and(self.dir.discard(&claim.name).map_err(InboxError::from));
+        }
+        if let Err(error) = self.ledger.put(&arrival.entry) {
+            return self.reject(state, claim, &arrival, error);
+        }
+        let discarded = self.dir.discard(&claim.name).map_err(InboxError::from);
+        discarded.and(self.wait(state, arrival))
+    }
+
+    /// Lets a request wait that is in the ledger, and answers the one that waited before.
+    fn wait(&self, state: &mut State, arrival: Arrival) -> Result<(), InboxError> {
+        let shown = self.show(state, &arrival);
+        let status = judge::superseded(arrival.tag());
+        match state.waiting.replace(arrival) {
+            Some(older) => shown.and(self.decide(state, &older, status)),
+            None => shown,
+        }
+    }
+
+    /// Shows the claim of a full request: its log.
+    fn show(&self, state: &mut State, arrival: &Arrival) -> Result<(), InboxError> {
+        if matches!(arrival.asked, Asked::Full(_)) {
+            state.logs.insert(arrival.id(), Progress::create(&self.dir, arrival.id())?);
+        }
+        Ok(())
+    }
+
+    /// Answers a good request that the ledger cannot keep.
+    fn reject(&self, state: &mut State, claim: &Claim, arrival: &Arrival, error: StateError) -> Result<(), InboxError> {
+        // The ledger will fail again; the answer is what matters, and the ledger's error is what is told.
+        let _ = self.decide(state, arrival, refused(&error));
+        self.dir.discard(&claim.name)?;
+        Err(error.into())
+    }
+
+    /// Answers a claimed file that is no request, if it says whom, and deletes it.
+    pub(super) fn refuse(&self, claim: &Claim, invalid: Invalid) -> Result<(), InboxError> {
+        let Invalid { id, status } = invalid;
+        let full = matches!(claim.was, Name::Request(_) | Name::ClaimedRequest(_));
+        tracing::warn!(kind = %status.kind, "an invalid request was removed: {}", status.reason);
+        match id {
+            // Its answer is there, or will be. It is not touched for what anybody else writes.
+            Some(id) if self.ledger.knows(id)? => {}
+            Some(id) => {
+                answer::write(&self.dir, &status)?;
+                self.ledger.close(id)?;
+            }
+            None if full => {}
+            None => answer::write(&self.dir, &status)?,
+        }
+        Ok(self.dir.discard(&claim.name)?)
+    }
+
+    /// Decides a request: into the ledger, then the answer, then closed.
+    pub(super) fn decide(&self, state: &mut State, arrival: &Arrival, status: Status) -> Result<(), InboxError> {
+        let request = matches!(arrival.asked, Asked::Full(_)).then_some(arrival.id());
+        let status = Status { tag: Some(arrival.tag().clone()), request, ..status };
+        let entry = Entry { stage: Stage::Decided(Box::new(status)), ..arrival.entry.clone() };
+        let kept = self.ledger.put(&entry).map_err(InboxError::from);
+        // Told even if it could not be kept: an answer that is known is worth more than one that is safe.
+        kept.and(self.settle(state, entry))
+    }
+
+    /// Writes the answer of a decided entry, and closes it.
+    fn settle(&self, state: &mut State, entry: Entry) -> Result<(), InboxError> {
+        let Stage::Decided(status) = &entry.stage else { return Ok(()) };
+        if let Err(error) = answer::write(&self.dir, status) {
+            state.unanswered.push(entry);
+            return Err(error.into());
+        }
+        state.logs.remove(&entry.id);
+        Ok(self.ledger.close(entry.id)?)
+    }
+
+    /// Writes answers that could not be written before.
+    pub(super) fn answer_again(&self) -> Result<(), InboxError> {
+        let mut state = self.state();
+        let mut first = Ok(());
+        for entry in std::mem::take(&mut state.unanswered) {
+            first = first.and(self.settle(&mut state, entry));
+        }
+        first
+    }
+
+    /// Takes up an entry of an earlier run.
+    pub(super) fn resume(&self, entry: Entry) -> Result<(), InboxError> {
+        let mut state = self.state();
+        let asked = match &entry.form {
+            EntryForm::Plain { tag, written, .. } => Asked::Plain { tag: tag.clone(), written: *written },
+            EntryForm::Full { text } => match judge::full(Some(entry.id), text.as_bytes()) {
+                Ok(received) => Asked::Full(Box::new(received)),
+                // Only another version of this program could have kept it.
+                Err(Invalid { status, .. }) => {
+                    let entry = Entry { stage: Stage::Decided(status), ..entry };
+                    return self.settle(&mut state, entry);
+                }
+            },
+        };
+        let arrival = Arrival { entry, asked };
+        match arrival.entry.stage {
+            Stage::Waiting => match &state.waiting {
+                Some(waiting) if judge::order((waiting.tag(), waiting.id()), (arrival.tag(), arrival.id())).is_gt() => {
+                    let status = judge::superseded(waiting.tag());
+                    self.decide(&mut state, &arrival, status)
+                }
+                _ => self.wait(&mut state, arrival),
+            },
+            Stage::Begun => {
+                let shown = self.show(&mut state, &arrival);
+                state.interrupted.push(arrival);
+                shown
+            }
+            Stage::Decided(_) => self.settle(&mut state, arrival.entry),
+        }
+    }
+}
+
+pub(super) fn refused(error: &StateError) -> Status {
+    Status::new(Outcome::Refused, error.kind(), &judge::told(error))
+}
