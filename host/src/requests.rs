@@ -67,7 +67,9 @@ impl Requests {
 
 impl Ledger for Requests {
     fn knows(&self, id: RequestId) -> Result<bool, StateError> {
-        Ok(self.content().seen.contains(&id))
+        let content = self.content();
+        // A crash may have come between an entry and its identifier.
+        Ok(content.seen.contains(&id) || content.open.contains_key(&id))
     }
 
     fn open_entries(&self) -> Result<Vec<Entry>, StateError> {
