@@ -133,7 +133,8 @@ pub struct Inbox {
 impl Inbox {
     /// Opens the inbox: takes up what an earlier run left, then claims all that waits.
     ///
-    /// The caller holds the app's lock: no other companion works in this directory.
+    /// The caller holds the app's lock: no other companion works in this directory. What goes wrong with one request is
+    /// reported and tried again by [`Inbox::work`]; it keeps nobody else waiting.
     pub async fn open(dir: Dir, rules: Rules, ledger: impl Ledger + 'static) -> Result<Inbox, InboxError> {
         let entries = ledger.open_entries()?;
         let shared = Shared { dir, rules, ledger: Box::new(ledger), state: Mutex::default() };
@@ -152,13 +153,13 @@ impl Inbox {
         };
         let (told, new): (Vec<_>, Vec<_>) = left.into_iter().partition(told);
         for claim in told {
-            inbox.shared.dir.discard(&claim.name)?;
+            warn(inbox.shared.dir.discard(&claim.name).map_err(InboxError::from));
         }
         for entry in entries {
-            inbox.shared.resume(entry)?;
+            warn(inbox.shared.resume(entry));
         }
-        inbox.admit(new).await?;
-        inbox.take().await?;
+        warn(inbox.admit(new).await);
+        warn(inbox.take().await);
         Ok(inbox)
     }
 
@@ -219,26 +220,20 @@ impl Inbox {
     async fn keep_taking(&self, mut stopped: oneshot::Receiver<()>) {
         let mut watch = Watch::new(&self.shared.dir);
         let mut heart = tokio::time::interval(HEARTBEAT);
-        self.take_or_warn().await;
+        warn(self.take().await);
         loop {
             tokio::select! {
                 biased;
                 _ = &mut stopped => return,
                 _ = heart.tick() => self.shared.beat(),
                 () = watch.changed(is_request) => {
-                    self.take_or_warn().await;
+                    warn(self.take().await);
                     tokio::select! {
                         _ = &mut stopped => return,
                         () = tokio::time::sleep(BREATH) => {}
                     }
                 }
             }
-        }
-    }
-
-    async fn take_or_warn(&self) {
-        if let Err(error) = self.take().await {
-            tracing::warn!(kind = error.kind(), "{}", explain::chain(&error));
         }
     }
 
@@ -320,6 +315,12 @@ impl Inbox {
             first = first.and(shared.accept_plain(&claim).await);
         }
         first
+    }
+}
+
+fn warn(result: Result<(), InboxError>) {
+    if let Err(error) = result {
+        tracing::warn!(kind = error.kind(), "{}", explain::chain(&error));
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use jiff::Timestamp;
 use tagship_core::{
-    explain::{self, Explain},
+    explain::Explain,
     handoff::{
         dir::{Claim, Dir, Stamp},
         names::{Name, RequestId},
@@ -21,7 +21,7 @@ use tagship_core::{
 use super::{
     Arrival, Asked, Entry, EntryForm, InboxError, Ledger, Rules, Stage,
     judge::{self, Invalid, TRIGGER_LIMIT},
-    writer,
+    warn, writer,
 };
 use crate::{
     answer::{self, Progress},
@@ -59,9 +59,7 @@ impl Shared {
         for progress in self.state().logs.values() {
             progress.beat();
         }
-        if let Err(error) = self.answer_again() {
-            tracing::warn!(kind = error.kind(), "{}", explain::chain(&error));
-        }
+        warn(self.answer_again());
     }
 
     /// What a claimed file asks for. `None` if somebody removed it.
