@@ -255,9 +255,7 @@ impl Containers for Engine {
         let fail = |kind, reason: String| Failure::new(kind, reason).at(want.service);
         let begun = Instant::now();
         let found = self.newest(want.service).await.map_err(|error| Failure::of(&error).at(want.service))?;
-        let gone =
-            || fail("container-exited", format!("the container of {} ended right after its start", want.service));
-        let found = found.ok_or_else(gone)?;
+        let found = found.ok_or_else(|| exited(want.service, None).at(want.service))?;
         let facts = found.facts();
         if Some(&facts.id) == want.not {
             return Err(fail("container-old", format!("{} still runs its old container", want.service)));
@@ -269,7 +267,8 @@ impl Containers for Engine {
             ));
         }
         if !facts.running {
-            return Err(gone().tail(self.lines(&facts.id).await));
+            let lines = self.lines(&facts.id).await;
+            return Err(exited(want.service, found.state.exit_code).at(want.service).tail(lines));
         }
         let proof = Proof {
             service: want.service.clone(),
@@ -299,7 +298,8 @@ impl Containers for Engine {
                 Err(_) => Err(Failure::new(
                     "unhealthy",
                     format!("{} is not healthy after {} s: {last}", want.service, want.timeout.as_secs()),
-                )),
+                )
+                .hint("raise `health.timeout` if it needs longer than that to start")),
             },
         };
         match outcome {
@@ -350,5 +350,5 @@ enum Probe {
 
 fn exited(service: &ServiceName, code: Option<i64>) -> Failure {
     let how = code.map_or_else(String::new, |code| format!(" with {code}"));
-    Failure::new("container-exited", format!("the container of {service} exited{how} before it was proven"))
+    Failure::new("container-exited", format!("the container of {service} exited{how}"))
 }

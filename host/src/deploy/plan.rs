@@ -255,3 +255,6 @@ fn share(services: &mut [Recorded]) -> Result<(), Failure> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

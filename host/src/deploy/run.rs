@@ -543,3 +543,6 @@ impl Task {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,6 +45,7 @@ pub(super) struct Inspected {
 #[serde(rename_all = "PascalCase")]
 pub(super) struct State {
     pub(super) running: bool,
+    pub(super) exit_code: Option<i64>,
     #[serde(alias = "Healthcheck")]
     pub(super) health: Option<Health>,
 }

@@ -1,0 +1,388 @@
+//! Effects against a host in memory: what is done, in which order, and what everybody is told.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard},
+};
+
+use tagship_core::{
+    reference::Digest,
+    signature::{AnnotationRule, Expectation, Policy, Rekor, verify},
+};
+
+use super::*;
+use crate::{
+    deploy::{ContainerFacts, ContainerId, HealthState, UnitFacts, Was},
+    testing::{Never, Signer, digest, image_of, repository, settings},
+};
+
+/// A host in memory.
+#[derive(Default)]
+struct Host {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// What each local name stands for.
+    names: BTreeMap<String, ImageId>,
+    /// What each service runs, and its container's number.
+    runs: BTreeMap<String, (ImageId, u64)>,
+    containers: u64,
+    /// Images that never become healthy; with `None` for the answer they leave everybody waiting.
+    sick: BTreeSet<ImageId>,
+    silent: BTreeSet<ImageId>,
+    /// Images no longer in the store.
+    lost: BTreeSet<ImageId>,
+    healthcheck: bool,
+    /// What was done.
+    log: Vec<String>,
+    /// What was told.
+    told: Vec<String>,
+    /// The phases written, and when writing fails.
+    saved: Vec<Phase>,
+    entry: Option<InFlight>,
+    unwritable: Option<usize>,
+}
+
+impl Host {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn log(&self, what: String) {
+        self.state().log.push(what);
+    }
+
+    /// The services run this image.
+    fn runs(&self, image: &ImageId) {
+        let mut state = self.state();
+        for service in ["web", "worker"] {
+            state.names.insert(format!("localhost/app:{service}"), image.clone());
+            state.containers += 1;
+            let number = state.containers;
+            state.runs.insert(service.into(), (image.clone(), number));
+        }
+    }
+
+    fn now(&self) -> Vec<ImageId> {
+        self.state().runs.values().map(|(image, _)| image.clone()).collect()
+    }
+}
+
+impl Units for Host {
+    type Error = Never;
+
+    async fn inspect(&self, service: &ServiceName) -> Result<UnitFacts, Never> {
+        let active = if self.state().runs.contains_key(service.as_str()) { "active" } else { "inactive" };
+        Ok(UnitFacts {
+            load: "loaded".into(),
+            active: active.into(),
+            command: vec![format!("localhost/app:{service}")],
+            ..UnitFacts::default()
+        })
+    }
+
+    async fn restart(&self, service: &ServiceName) -> Result<(), Never> {
+        self.log(format!("restart {service}"));
+        let mut state = self.state();
+        let image = state.names[&format!("localhost/app:{service}")].clone();
+        state.containers += 1;
+        let number = state.containers;
+        state.runs.insert(service.to_string(), (image, number));
+        Ok(())
+    }
+
+    async fn stop(&self, service: &ServiceName) -> Result<(), Never> {
+        self.log(format!("stop {service}"));
+        self.state().runs.remove(service.as_str());
+        Ok(())
+    }
+
+    async fn tail(&self, service: &ServiceName) -> Vec<String> {
+        vec![format!("{service} says boom")]
+    }
+}
+
+impl Store for Host {
+    type Error = Never;
+
+    async fn pull(&self, verified: &Verified, progress: &(dyn Fn(&str) + Sync)) -> Result<Pulled, Never> {
+        self.log("pull".into());
+        progress("fetched 1234");
+        Ok(Pulled::new(verified, image_of(verified.digest()), self.state().healthcheck))
+    }
+
+    async fn resolve(&self, name: &LocalName) -> Result<Option<ImageId>, Never> {
+        Ok(self.state().names.get(&name.to_string()).cloned())
+    }
+
+    async fn has(&self, image: &ImageId) -> Result<bool, Never> {
+        Ok(!self.state().lost.contains(image))
+    }
+
+    async fn keep(&self, image: &ImageId) -> Result<(), Never> {
+        self.log(format!("keep {}", image.short()));
+        Ok(())
+    }
+
+    async fn place(&self, leave: Leave<'_>, name: &LocalName) -> Result<(), Never> {
+        self.log(format!("place {}", name.tag));
+        self.state().names.insert(name.to_string(), leave.image().clone());
+        Ok(())
+    }
+
+    async fn forget(&self, name: &LocalName) -> Result<(), Never> {
+        self.state().names.remove(&name.to_string());
+        Ok(())
+    }
+}
+
+impl Containers for Host {
+    type Error = Never;
+
+    async fn find(&self, service: &ServiceName) -> Result<Option<ContainerFacts>, Never> {
+        Ok(self.state().runs.get(service.as_str()).map(|(image, number)| ContainerFacts {
+            id: container(*number),
+            image: image.clone(),
+            running: true,
+            restarts: 0,
+            health: HealthState::Healthy,
+        }))
+    }
+
+    async fn prove(&self, want: Wanted<'_>) -> Result<Proof, Failure> {
+        self.log(format!("prove {}", want.service));
+        let (image, number) = self.state().runs[want.service.as_str()].clone();
+        assert_eq!(&image, want.image);
+        assert_ne!(Some(&container(number)), want.not);
+        if self.state().silent.contains(&image) {
+            std::future::pending::<()>().await;
+        }
+        if self.state().sick.contains(&image) {
+            return Err(Failure::new("unhealthy", "it is sick").at(want.service));
+        }
+        Ok(Proof { service: want.service.clone(), container: container(number), image, restarts: 0 })
+    }
+
+    async fn hold(&self, proofs: &[Proof], _: Duration) -> Result<(), Failure> {
+        self.log(format!("hold {}", proofs.len()));
+        Ok(())
+    }
+}
+
+impl Report for Host {
+    fn tell(&self, news: News<'_>) {
+        let service = news.service.map_or("-", ServiceName::as_str);
+        self.state().told.push(format!("{} {service} {} {}", news.phase.as_str(), news.event, news.text));
+    }
+}
+
+/// The journal is part of the host, but borrowed apart from it.
+struct Disk<'h>(&'h Host);
+
+impl Journal for Disk<'_> {
+    fn save(&mut self, entry: &InFlight) -> Result<(), Box<dyn tagship_core::explain::Explain + Send + Sync>> {
+        let mut state = self.0.state();
+        if state.unwritable == Some(state.saved.len()) {
+            return Err(Box::new(crate::state_dir::StateError::NoHome));
+        }
+        state.saved.push(entry.phase.clone());
+        state.entry = Some(entry.clone());
+        Ok(())
+    }
+}
+
+fn container(number: u64) -> ContainerId {
+    format!("{number:064x}").try_into().unwrap()
+}
+
+fn candidate(key: &Signer, digest: Digest) -> Candidate {
+    let policy = Policy {
+        keys: vec![key.public.clone()],
+        rekor: Rekor::Off,
+        log_keys: vec![],
+        annotations: AnnotationRule::Off,
+    };
+    let expected = Expectation { repository: repository(), digest, tag: None };
+    let verified = verify::verify(&expected, &[key.layer(digest, &[])], &policy).unwrap();
+    Candidate { verified, tag: "v2".parse().unwrap() }
+}
+
+fn ground<'a>(host: &'a Host, settings: &'a Settings) -> Ground<'a, Host, Host, Host> {
+    Ground { settings, units: host, store: host, containers: host, report: host }
+}
+
+struct Scene {
+    host: Host,
+    settings: Settings,
+    key: Signer,
+    old: ImageId,
+    new: ImageId,
+}
+
+impl Scene {
+    /// Two services run the old image.
+    fn new() -> Self {
+        let (key, host) = (Signer::new(), Host::default());
+        let settings = settings(&key, std::path::Path::new("/handoff"));
+        let (old, new) = (image_of(digest("old")), image_of(digest("new")));
+        host.runs(&old);
+        Self { host, settings, key, old, new }
+    }
+
+    async fn deploy(&self) -> Ended {
+        let candidate = candidate(&self.key, digest("new"));
+        deploy(&ground(&self.host, &self.settings), &mut Disk(&self.host), candidate).await
+    }
+}
+
+#[tokio::test]
+async fn a_good_deploy() {
+    let scene = Scene::new();
+    let ended = scene.deploy().await;
+    assert_eq!((ended.verdict, ended.image.as_ref()), (Verdict::Deployed, Some(&scene.new)));
+    assert_eq!(scene.host.now(), [scene.new.clone(), scene.new.clone()]);
+    let state = scene.host.state();
+    let kept = format!("keep {}", scene.old.short());
+    let expected = [
+        "pull",
+        &kept,
+        "place web",
+        "restart web",
+        "prove web",
+        "place worker",
+        "restart worker",
+        "prove worker",
+        "hold 2",
+    ];
+    assert_eq!(state.log, expected);
+    assert_eq!(state.saved, [Phase::Pulling, Phase::Replacing(0), Phase::Replacing(1), Phase::Proven]);
+    assert!(state.told.contains(&"pull - progress fetched 1234".to_owned()));
+    assert!(ended.services.iter().all(|service| service.state == Left::Deployed && service.image == ended.image));
+}
+
+#[tokio::test]
+async fn a_sick_image_is_rolled_back_with_its_last_words() {
+    let scene = Scene::new();
+    scene.host.state().sick.insert(scene.new.clone());
+    let ended = scene.deploy().await;
+    assert_eq!(ended.verdict, Verdict::RolledBack);
+    assert_eq!(scene.host.now(), [scene.old.clone(), scene.old.clone()]);
+    let cause = ended.cause.unwrap();
+    assert_eq!((cause.kind.as_str(), cause.tail.as_slice()), ("unhealthy", &["web says boom".to_owned()][..]));
+    assert_eq!(ended.services.iter().map(|s| s.state).collect::<Vec<_>>(), [Left::Restored, Left::Untouched]);
+    assert!(scene.host.state().told.contains(&"health web output web says boom".to_owned()));
+}
+
+#[tokio::test]
+async fn a_missing_way_back_is_refused_before_any_effect() {
+    let scene = Scene::new();
+    scene.host.state().lost.insert(scene.old.clone());
+    let ended = scene.deploy().await;
+    assert_eq!((ended.verdict, ended.cause.unwrap().kind.as_str()), (Verdict::Refused, "previous-image-missing"));
+    assert!(scene.host.state().log.is_empty() && scene.host.state().saved.is_empty());
+}
+
+#[tokio::test]
+async fn a_missing_healthcheck_is_found_before_any_restart() {
+    let mut scene = Scene::new();
+    scene.settings.health.missing = Missing::Refuse;
+    let ended = scene.deploy().await;
+    assert_eq!((ended.verdict, ended.cause.unwrap().kind.as_str()), (Verdict::Failed, "no-healthcheck"));
+    assert!(!scene.host.state().log.iter().any(|what| what.starts_with("place") || what.starts_with("restart")));
+}
+
+#[tokio::test]
+async fn what_cannot_be_recorded_is_not_begun() {
+    let scene = Scene::new();
+    scene.host.state().unwritable = Some(0);
+    let ended = scene.deploy().await;
+    assert_eq!((ended.verdict, ended.cause.unwrap().kind.as_str()), (Verdict::Failed, "state-place"));
+    assert_eq!(scene.host.state().log, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_end_that_cannot_be_recorded_goes_back() {
+    let scene = Scene::new();
+    scene.host.state().unwritable = Some(3);
+    assert_eq!(scene.deploy().await.verdict, Verdict::RolledBack);
+    assert_eq!(scene.host.now(), [scene.old.clone(), scene.old.clone()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_image_spends_two_thirds_of_the_budget() {
+    let scene = Scene::new();
+    scene.host.state().silent.insert(scene.new.clone());
+    let begun = Instant::now();
+    let ended = scene.deploy().await;
+    assert_eq!((ended.verdict, ended.cause.unwrap().kind.as_str()), (Verdict::RolledBack, "budget"));
+    assert_eq!(begun.elapsed().as_secs(), scene.settings.budget.as_secs() * 2 / 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_way_back_ends_with_the_budget_and_is_loud() {
+    let scene = Scene::new();
+    scene.host.state().sick.insert(scene.new.clone());
+    scene.host.state().silent.insert(scene.old.clone());
+    let begun = Instant::now();
+    let ended = scene.deploy().await;
+    assert_eq!((ended.verdict, ended.broken[0].kind.as_str()), (Verdict::Failed, "budget"));
+    assert_eq!(begun.elapsed().as_secs(), scene.settings.budget.as_secs());
+}
+
+#[tokio::test]
+async fn what_a_deploy_recorded_can_be_put_back_and_again() {
+    let scene = Scene::new();
+    assert_eq!(scene.deploy().await.verdict, Verdict::Deployed);
+    let first = scene.host.state().entry.clone().unwrap();
+    let ended = put_back(&ground(&scene.host, &scene.settings), &mut Disk(&scene.host), &first).await;
+    assert_eq!(ended.verdict, Verdict::Deployed);
+    assert_eq!(scene.host.now(), [scene.old.clone(), scene.old.clone()]);
+    let second = scene.host.state().entry.clone().unwrap();
+    assert_eq!(second.services[0].image.as_ref(), Some(&scene.new));
+}
+
+#[tokio::test]
+async fn what_was_never_recorded_cannot_be_put_back() {
+    let scene = Scene::new();
+    scene.deploy().await;
+    let mut entry = scene.host.state().entry.clone().unwrap();
+    entry.services.pop();
+    scene.host.state().log.clear();
+    let ended = put_back(&ground(&scene.host, &scene.settings), &mut Disk(&scene.host), &entry).await;
+    assert_eq!((ended.verdict, ended.cause.unwrap().kind.as_str()), (Verdict::Refused, "nothing-recorded"));
+    assert_eq!(scene.host.state().log, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_crash_in_the_middle_is_ended_from_the_record() {
+    let scene = Scene::new();
+    scene.deploy().await;
+    let mut entry = scene.host.state().entry.clone().unwrap();
+    // As if it had been killed while the second group was being replaced.
+    entry.phase = Phase::Replacing(1);
+    let ended = recover(&ground(&scene.host, &scene.settings), &mut Disk(&scene.host), entry).await;
+    assert_eq!(ended.verdict, Verdict::Interrupted);
+    assert_eq!(scene.host.now(), [scene.old.clone(), scene.old.clone()]);
+}
+
+#[tokio::test]
+async fn a_first_deploy_starts_what_never_ran() {
+    let scene = Scene::new();
+    (scene.host.state().runs, scene.host.state().names) = Default::default();
+    let ended = scene.deploy().await;
+    assert_eq!(ended.verdict, Verdict::Deployed);
+    assert_eq!(scene.host.state().entry.as_ref().unwrap().services[0].was, Was::Absent);
+    assert_eq!(scene.host.now(), [scene.new.clone(), scene.new.clone()]);
+}
+
+#[tokio::test]
+async fn what_was_stopped_gets_the_new_image_and_stays_stopped() {
+    let scene = Scene::new();
+    scene.host.state().runs.remove("worker");
+    let ended = scene.deploy().await;
+    assert_eq!(ended.services.iter().map(|s| s.state).collect::<Vec<_>>(), [Left::Deployed, Left::Placed]);
+    assert_eq!(scene.host.state().names["localhost/app:worker"], scene.new);
+    assert!(!scene.host.state().runs.contains_key("worker"));
+}
