@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::walk::{Found, Walk};
-use super::{Containerfile, Context, ContextError, OUTSIDER};
+use super::{Context, ContextError, HIDING, OURS};
 
 /// The size of the pieces that are handed on; four may wait. This bounds the memory that a context takes, whatever its
 /// size.
@@ -60,17 +60,29 @@ pub(super) fn stream(context: Context) -> Stream {
 fn write(context: &Context, out: &mut impl Write) -> Result<u64, ContextError> {
     let mut archive = Builder::new(out);
     let mut entries = 0;
-    if let Containerfile::Outside(path) = &context.containerfile {
-        let meta = path.metadata().map_err(|source| ContextError::Unreadable { path: path.clone(), source })?;
-        append(&mut archive, &Found { relative: OUTSIDER.into(), path: path.clone(), meta })?;
-        entries += 1;
-    }
+    own(context, &mut archive)?;
     for found in Walk::new(context) {
         append(&mut archive, &found?)?;
         entries += 1;
     }
     archive.finish().map_err(|_| ContextError::Refused)?;
     Ok(entries)
+}
+
+/// What the engine gets from us beside the context: the Containerfile, and what hides both from the build.
+fn own(context: &Context, archive: &mut Builder<&mut impl Write>) -> Result<(), ContextError> {
+    let path = &context.containerfile;
+    let containerfile =
+        std::fs::read(path).map_err(|source| ContextError::Unreadable { path: path.clone(), source })?;
+    let name = context.containerfile();
+    let hiding = format!("{OURS}\n{HIDING}\n").into_bytes();
+    for (name, content) in [(name, containerfile), (HIDING.to_owned(), hiding)] {
+        let mut header = Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(content.len() as u64);
+        archive.append_data(&mut header, name, content.as_slice()).map_err(|_| ContextError::Refused)?;
+    }
+    Ok(())
 }
 
 fn append(archive: &mut Builder<&mut impl Write>, found: &Found) -> Result<(), ContextError> {
@@ -222,7 +234,7 @@ mod tests {
         fn entries(&self) -> Vec<(String, String)> {
             let bytes = self.archive().expect("an archive");
             let mut archive = tar::Archive::new(&bytes[..]);
-            let entries = archive.entries().expect("entries").map(|entry| {
+            let entries = archive.entries().expect("entries").skip(2).map(|entry| {
                 let mut entry = entry.expect("an entry");
                 let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
                 let mode = entry.header().mode().expect("a mode");
@@ -303,24 +315,31 @@ mod tests {
             ("logs/keep/b", ""),
             ("target/x", ""),
         ]);
-        assert_eq!(
-            tree.names(),
-            [".containerignore", "Containerfile", "logs/", "logs/keep/", "logs/keep/b", "src/", "src/main"]
-        );
+        assert_eq!(tree.names(), ["logs/", "logs/keep/", "logs/keep/b", "src/", "src/main"]);
+    }
+
+    #[test]
+    fn the_containerfile_is_sent_whatever_the_rules_say() {
+        let tree = Tree::new(&[("Containerfile", "FROM x"), (".dockerignore", "*"), (".tagship-build/x", "")]);
+        let bytes = tree.archive().expect("an archive");
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let entries = archive.entries().expect("entries").map(|entry| {
+            let mut entry = entry.expect("an entry");
+            let mut text = String::new();
+            entry.read_to_string(&mut text).expect("text");
+            (entry.path().expect("a path").display().to_string(), text)
+        });
+        let expected = [
+            (".tagship-build/Containerfile", "FROM x"),
+            (".containerignore", ".tagship-build\n.containerignore\n"),
+        ];
+        assert_eq!(entries.collect::<Vec<_>>(), expected.map(|(name, text)| (name.to_owned(), text.to_owned())));
     }
 
     #[test]
     fn an_ignored_directory_with_nothing_kept_is_not_sent() {
         let tree = Tree::new(&[("Containerfile", ""), (".dockerignore", "a\n!a/b/keep"), ("a/b/c", ""), ("a/d", "")]);
         assert_eq!(tree.names(), [".dockerignore", "Containerfile"]);
-    }
-
-    #[test]
-    fn a_containerfile_in_an_ignored_directory_is_sent() {
-        let tree = Tree::new(&[("deploy/Web", "FROM x"), ("deploy/other", ""), (".dockerignore", "deploy")]);
-        let context = Context::open(tree.0.path(), Some(Path::new("deploy/Web"))).expect("a context");
-        let names: Vec<_> = Walk::new(&context).map(|found| found.expect("found").relative).collect();
-        assert_eq!(names, [".dockerignore", "deploy", "deploy/Web"].map(std::path::PathBuf::from));
     }
 
     #[test]
@@ -359,7 +378,7 @@ mod tests {
         let mut archive = tar::Archive::new(&bytes[..]);
         let names: Vec<Vec<u8>> =
             archive.entries().expect("entries").map(|entry| entry.expect("an entry").path_bytes().into_owned()).collect();
-        assert_eq!(names, [&b"Containerfile"[..], b"line\nbreak", b"\xc3", b"\xff\xfe"]);
+        assert_eq!(names[2..], [&b"Containerfile"[..], b"line\nbreak", b"\xc3", b"\xff\xfe"]);
     }
 
     #[test]

@@ -19,30 +19,30 @@ pub use ignore::{RuleError, Rules};
 /// The names of a Containerfile that are tried, in this order.
 const CONTAINERFILES: [&str; 2] = ["Containerfile", "Dockerfile"];
 
-/// The names of an ignore file: beside the Containerfile with its name before it, else at the root of the context.
+/// The names of an ignore file at the root of the context.
 const IGNORE_FILES: [&str; 2] = [".containerignore", ".dockerignore"];
+
+/// The endings of an ignore file beside the Containerfile, in Podman's order. It counts before one at the root.
+const OWN_IGNORE_FILES: [&str; 2] = [".dockerignore", ".containerignore"];
 
 /// An ignore file is read whole; a larger one is no ignore file.
 const LARGEST_IGNORE_FILE: u64 = 1024 * 1024;
 
-/// Where a Containerfile from outside of the context is put in the archive.
-const OUTSIDER: &str = ".tagship.Containerfile";
+/// The directory of the archive that holds the Containerfile, whatever its name and place.
+const OURS: &str = ".tagship-build";
+
+/// The ignore file that Podman reads in an archive (5.4 takes `.containerignore`, else `.dockerignore`, and one beside
+/// the Containerfile only without them). What is sent has been chosen here, and Podman reads some rules differently: it
+/// does not look for `!**/keep` in an ignored directory. So it gets one that hides what is ours from `COPY`, and
+/// nothing else. A `.containerignore` of the user's stays behind; all other files are sent as the rules say.
+const HIDING: &str = ".containerignore";
 
 /// A build context that exists, with its rules.
 #[derive(Debug, Clone)]
 pub struct Context {
     root: PathBuf,
-    containerfile: Containerfile,
-    ignore_file: Option<PathBuf>,
+    containerfile: PathBuf,
     rules: Rules,
-}
-
-#[derive(Debug, Clone)]
-enum Containerfile {
-    /// By its path relative to the context.
-    Inside(PathBuf),
-    /// By its path on this machine.
-    Outside(PathBuf),
 }
 
 /// Why there is no build context.
@@ -140,7 +140,6 @@ impl Context {
     pub fn open(root: &Path, file: Option<&Path>) -> Result<Context, ContextError> {
         let no_root = |source| ContextError::Root { path: root.to_owned(), source };
         std::fs::read_dir(root).map_err(no_root)?;
-        let real_root = root.canonicalize().map_err(no_root)?;
         let tried: Vec<PathBuf> = match file {
             Some(file) if file.is_absolute() => vec![file.to_owned()],
             Some(file) if root == Path::new(".") => vec![file.to_owned()],
@@ -150,21 +149,18 @@ impl Context {
         let Some(found) = tried.iter().find(|path| path.is_file()) else {
             return Err(ContextError::NoContainerfile { tried });
         };
-        let ignore_file = find_ignore_file(root, found);
-        let rules = match &ignore_file {
-            Some(path) => read_rules(path)?,
+        let rules = match find_ignore_file(root, found) {
+            Some(path) => read_rules(&path)?,
             None => Rules::default(),
         };
-        Ok(Context { containerfile: place(&real_root, found)?, root: real_root, ignore_file, rules })
+        Ok(Context { root: root.to_owned(), containerfile: found.clone(), rules })
     }
 
-    /// The Containerfile's name in the archive.
+    /// The Containerfile's name in the archive. Podman runs a preprocessor over one that ends with `.in`.
     #[must_use]
-    pub fn containerfile(&self) -> &Path {
-        match &self.containerfile {
-            Containerfile::Inside(path) => path,
-            Containerfile::Outside(_) => Path::new(OUTSIDER),
-        }
+    pub fn containerfile(&self) -> String {
+        let ending = if self.containerfile.extension().is_some_and(|ending| ending == "in") { ".in" } else { "" };
+        format!("{OURS}/Containerfile{ending}")
     }
 
     /// The Containerfile's text; what is no UTF-8 in it is replaced.
@@ -172,11 +168,8 @@ impl Context {
     /// # Errors
     /// When it cannot be read.
     pub fn read_containerfile(&self) -> Result<String, ContextError> {
-        let path = match &self.containerfile {
-            Containerfile::Inside(relative) => self.root.join(relative),
-            Containerfile::Outside(path) => path.clone(),
-        };
-        let bytes = std::fs::read(&path).map_err(|source| ContextError::Unreadable { path, source })?;
+        let bytes = std::fs::read(&self.containerfile)
+            .map_err(|source| ContextError::Unreadable { path: self.containerfile.clone(), source })?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
@@ -185,50 +178,15 @@ impl Context {
     pub fn stream(self) -> Stream {
         archive::stream(self)
     }
-
-    /// What is sent whatever the rules say, relative to the context: without the Containerfile nothing can be built,
-    /// and with the ignore file the engine keeps both out of `COPY` where the rules say so, as Docker does.
-    fn always_sent(&self) -> impl Iterator<Item = &Path> {
-        let containerfile = match &self.containerfile {
-            Containerfile::Inside(path) => Some(path.as_path()),
-            Containerfile::Outside(_) => None,
-        };
-        let ignore_file = self.ignore_file.as_deref().and_then(|path| path.strip_prefix(&self.root).ok());
-        containerfile.into_iter().chain(ignore_file)
-    }
-
-    fn is_always_sent(&self, relative: &Path) -> bool {
-        self.always_sent().any(|path| path == relative)
-    }
-}
-
-/// Where the Containerfile lies. One that is a link counts as lying where the link lies, if that is in the context.
-fn place(root: &Path, found: &Path) -> Result<Containerfile, ContextError> {
-    let unreadable = |source| ContextError::Unreadable { path: found.to_owned(), source };
-    let name = found.file_name().ok_or_else(|| unreadable(io::Error::other("it has no name")))?;
-    let directory = match found.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let real = directory.canonicalize().map_err(unreadable)?.join(name);
-    Ok(match real.strip_prefix(root) {
-        Ok(inside) => Containerfile::Inside(inside.to_owned()),
-        Err(_) => Containerfile::Outside(real),
-    })
 }
 
 fn find_ignore_file(root: &Path, containerfile: &Path) -> Option<PathBuf> {
-    let beside = IGNORE_FILES.iter().map(|suffix| {
+    let own = OWN_IGNORE_FILES.iter().map(|ending| {
         let mut path = containerfile.as_os_str().to_owned();
-        path.push(suffix);
+        path.push(ending);
         PathBuf::from(path)
     });
-    let found = beside.chain(IGNORE_FILES.iter().map(|name| root.join(name))).find(|path| path.is_file())?;
-    // In the form in which the walk sees it.
-    Some(found.parent().and_then(|parent| parent.canonicalize().ok()).zip(found.file_name()).map_or_else(
-        || found.clone(),
-        |(parent, name)| parent.join(name),
-    ))
+    own.chain(IGNORE_FILES.iter().map(|name| root.join(name))).find(|path| path.is_file())
 }
 
 fn read_rules(path: &Path) -> Result<Rules, ContextError> {
@@ -262,7 +220,8 @@ mod tests {
         let directory = directory(files);
         let file = file.map(|file| if file.starts_with('/') { directory.path().join(&file[1..]) } else { file.into() });
         let context = Context::open(directory.path(), file.as_deref())?;
-        Ok(context.containerfile().display().to_string())
+        let found = context.containerfile.strip_prefix(directory.path()).unwrap_or(&context.containerfile);
+        Ok(found.display().to_string())
     }
 
     #[test]
@@ -274,6 +233,7 @@ mod tests {
             (&["deploy/Web"], Some("deploy/Web"), "deploy/Web"),
             (&["deploy/Web"], Some("/deploy/Web"), "deploy/Web"),
             (&["Web"], Some("./Web"), "Web"),
+            (&["app/Web"], Some("app/../app/Web"), "app/../app/Web"),
         ];
         for (files, file, expected) in vectors {
             assert_eq!(opened(files, *file).expect("found"), *expected, "{files:?} {file:?}");
@@ -292,15 +252,16 @@ mod tests {
     fn a_directory_is_no_containerfile() {
         let directory = directory(&["Containerfile/x", "Dockerfile"]);
         let context = Context::open(directory.path(), None).expect("the other one");
-        assert_eq!(context.containerfile(), Path::new("Dockerfile"));
+        assert_eq!(context.containerfile, directory.path().join("Dockerfile"));
     }
 
     #[test]
-    fn a_containerfile_outside_gets_a_name() {
-        let directory = directory(&["app/x", "Containerfile"]);
-        let file = directory.path().join("Containerfile");
-        let context = Context::open(&directory.path().join("app"), Some(&file)).expect("found");
-        assert_eq!(context.containerfile(), Path::new(OUTSIDER));
+    fn a_containerfile_for_the_preprocessor_stays_one() {
+        for (name, expected) in [("Web", ".tagship-build/Containerfile"), ("Web.in", ".tagship-build/Containerfile.in")] {
+            let directory = directory(&[name]);
+            let context = Context::open(directory.path(), Some(Path::new(name))).expect("found");
+            assert_eq!(context.containerfile(), expected);
+        }
     }
 
     #[test]
@@ -318,14 +279,13 @@ mod tests {
             (&[], None),
             (&[".dockerignore"], Some(".dockerignore")),
             (&[".dockerignore", ".containerignore"], Some(".containerignore")),
-            (&[".containerignore", "Containerfile.dockerignore"], Some("Containerfile.dockerignore")),
-            (&["Containerfile.dockerignore", "Containerfile.containerignore"], Some("Containerfile.containerignore")),
+            (&[".containerignore", "Containerfile.containerignore"], Some("Containerfile.containerignore")),
+            (&["Containerfile.dockerignore", "Containerfile.containerignore"], Some("Containerfile.dockerignore")),
         ];
         for (files, expected) in vectors {
-            let directory = directory(&[files, &["Containerfile"][..]].concat());
-            let context = Context::open(directory.path(), None).expect("a context");
-            let found = context.ignore_file.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy());
-            assert_eq!(found.as_deref(), *expected, "{files:?}");
+            let directory = directory(files);
+            let found = find_ignore_file(directory.path(), &directory.path().join("Containerfile"));
+            assert_eq!(found, expected.map(|name| directory.path().join(name)), "{files:?}");
         }
     }
 

@@ -10,7 +10,7 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use super::ignore::Verdict;
-use super::{Context, ContextError};
+use super::{Context, ContextError, HIDING, OURS};
 
 /// One thing to send.
 pub(super) struct Found {
@@ -67,14 +67,14 @@ impl<'a> Walk<'a> {
             Ok(meta) => meta,
             Err(source) => return Err(ContextError::Unreadable { path, source }),
         };
-        if !is_sendable(meta.file_type()) {
+        if !is_sendable(meta.file_type()) || [OURS, HIDING].iter().any(|ours| relative == Path::new(ours)) {
             return Ok(());
         }
         let bytes = relative.as_os_str().as_bytes();
         let verdict = self.context.rules.judge(bytes, &level.verdict);
-        let ignored = verdict.ignored && !self.context.is_always_sent(&relative);
+        let ignored = verdict.ignored;
         let is_directory = meta.is_dir();
-        let look_inside = is_directory && (!ignored || self.must_look_inside(&relative, &verdict));
+        let look_inside = is_directory && (!ignored || self.context.rules.may_keep_below(bytes, &verdict));
         let found = Found { relative: relative.clone(), path, meta };
         if !ignored {
             self.send(found);
@@ -85,12 +85,6 @@ impl<'a> Walk<'a> {
             self.enter(relative, verdict, Some(found))?;
         }
         Ok(())
-    }
-
-    /// Whether something in an ignored directory is sent: by an exception, or as Containerfile or ignore file.
-    fn must_look_inside(&self, relative: &Path, verdict: &Verdict) -> bool {
-        self.context.rules.may_keep_below(relative.as_os_str().as_bytes(), verdict)
-            || self.context.always_sent().any(|path| path.starts_with(relative))
     }
 
     fn send(&mut self, found: Found) {

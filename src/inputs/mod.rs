@@ -106,7 +106,7 @@ pub struct Build {
     pub file: Option<PathBuf>,
     /// The stage to build.
     pub target: Option<String>,
-    /// Build arguments, `GIT_HASH` among them if the commit is known.
+    /// Build arguments as given; `GIT_HASH` is added by the build.
     pub args: BTreeMap<String, String>,
     /// Labels as given; those of the OCI are added by the build.
     pub labels: BTreeMap<String, String>,

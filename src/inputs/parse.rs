@@ -42,7 +42,7 @@ impl Inputs {
         let inputs = Inputs {
             digest: raw.get("digest").map(|text| typed::<Digest>("digest", text)).transpose()?,
             force: yes_or_no("force", raw.get("force"))?,
-            build: build(&raw, &origin)?,
+            build: build(&raw)?,
             access: access(&mut raw)?,
             key: key(&mut raw)?,
             public_key: pem("public-key", raw.get("public-key"))?,
@@ -156,11 +156,7 @@ fn parse_steps(text: Option<&str>) -> Result<Vec<Step>, InputError> {
     Ok(steps)
 }
 
-fn build(raw: &Raw, origin: &Origin) -> Result<Build, InputError> {
-    let mut args = lines::parse("build-args", raw.get("build-args").unwrap_or_default())?;
-    if let Some(commit) = origin.short_commit() {
-        args.entry("GIT_HASH".to_owned()).or_insert_with(|| commit.to_owned());
-    }
+fn build(raw: &Raw) -> Result<Build, InputError> {
     let platform = match raw.get("platforms").map(str::trim) {
         None | Some("") => None,
         Some(text) if text.contains([',', '\n', ' ']) => {
@@ -175,8 +171,8 @@ fn build(raw: &Raw, origin: &Origin) -> Result<Build, InputError> {
         context: raw.get("context").unwrap_or(".").into(),
         file: raw.get("file").map(PathBuf::from),
         target: raw.get("target").map(str::to_owned),
+        args: lines::parse("build-args", raw.get("build-args").unwrap_or_default())?,
         labels: lines::parse("labels", raw.get("labels").unwrap_or_default())?,
-        args,
         platform,
     })
 }
@@ -382,17 +378,6 @@ mod tests {
         let raw = action(&[("image", "registry.test/app"), ("key", "PEM")]).expect("known");
         let error = Inputs::parse(raw, None, origin).err().expect("no tag");
         assert!(matches!(error, InputError::Invalid { name: "tag", .. }), "{error}");
-    }
-
-    #[test]
-    fn the_commit_reaches_the_build() {
-        let origin = Origin { commit: Some("0123456789".repeat(4)), ..Origin::default() };
-        for (given, expected) in [("", "0123456"), ("GIT_HASH=own", "own"), ("A=1", "0123456")] {
-            let raw = action(&[MINIMUM, &[("build-args", given)]].concat()).expect("known");
-            let inputs = Inputs::parse(raw, None, origin.clone()).unwrap_or_else(|error| panic!("{error}"));
-            assert_eq!(inputs.build.args["GIT_HASH"], expected, "{given}");
-        }
-        assert!(with(&[]).is_ok_and(|inputs| inputs.build.args.is_empty()), "no commit, no argument");
     }
 
     #[test]

@@ -28,6 +28,9 @@ const FIRST_ANSWER: Duration = Duration::from_secs(3600);
 /// How long to wait for the context's thread once the engine is done: it ends as soon as nobody reads any more.
 const CONTEXT_ENDS: Duration = Duration::from_secs(5);
 
+/// The build argument that carries the commit.
+const COMMIT_ARG: &str = "GIT_HASH";
+
 /// What a build needs to know.
 pub struct Needs<'a> {
     /// The image's repository.
@@ -135,13 +138,15 @@ pub async fn run(engine: &Docker, needs: Needs<'_>, log: &Log) -> Result<(), Bui
         needs.build.target.as_deref(),
     );
     let options = options(&needs, &name);
+    // Not every Containerfile wants to know the commit, and nobody has asked for it to be passed.
+    let unasked = (!needs.build.args.contains_key(COMMIT_ARG)).then_some(COMMIT_ARG);
     let stream = needs.context.stream();
     let pieces = futures_util::stream::unfold(stream.pieces, |mut pieces| async {
         pieces.recv().await.map(|piece| (piece, pieces))
     });
     let engine = engine.clone().with_timeout(FIRST_ANSWER);
     let credentials = (!needs.credentials.is_empty()).then_some(needs.credentials);
-    let built = follow(engine.build_image(options, credentials, Some(bollard::body_try_stream(pieces))), log).await;
+    let built = follow(engine.build_image(options, credentials, Some(bollard::body_try_stream(pieces))), unasked, log).await;
     // What the engine says about half a context is not what went wrong.
     match tokio::time::timeout(CONTEXT_ENDS, stream.outcome).await {
         Ok(Ok(Ok(Sent { entries, bytes }))) => {
@@ -164,11 +169,11 @@ pub async fn run(engine: &Docker, needs: Needs<'_>, log: &Log) -> Result<(), Bui
 
 fn options(needs: &Needs<'_>, name: &str) -> BuildImageOptions {
     let options = BuildImageOptionsBuilder::new()
-        .dockerfile(&needs.context.containerfile().to_string_lossy())
+        .dockerfile(&needs.context.containerfile())
         .t(name)
         .rm(true)
         .forcerm(true)
-        .buildargs(&needs.build.args.clone().into_iter().collect::<HashMap<_, _>>())
+        .buildargs(&args(needs).into_iter().collect::<HashMap<_, _>>())
         .labels(&labels(needs).into_iter().collect::<HashMap<_, _>>());
     let options = match &needs.build.target {
         Some(target) => options.target(target),
@@ -179,6 +184,12 @@ fn options(needs: &Needs<'_>, name: &str) -> BuildImageOptions {
         None => options,
     }
     .build()
+}
+
+/// The build arguments: those that were given, and the commit.
+fn args(needs: &Needs<'_>) -> BTreeMap<String, String> {
+    let known = needs.origin.short_commit().map(|commit| (COMMIT_ARG.to_owned(), commit.to_owned()));
+    known.into_iter().chain(needs.build.args.clone()).collect()
 }
 
 /// The labels of the OCI image specification (annotations.md) that a release knows, beneath those that were given.
@@ -218,6 +229,48 @@ mod tests {
             let hint = hint_for(message);
             assert_eq!(hint.is_some(), expected.is_some(), "{message}");
             assert!(expected.is_none_or(|word| hint.is_some_and(|hint| hint.contains(word))), "{message}");
+        }
+    }
+
+    #[test]
+    fn arguments_and_labels() {
+        let origin = Origin {
+            commit: Some("0123456789".repeat(4)),
+            source: Some("https://forge.test/chris/app".to_owned()),
+            ..Origin::default()
+        };
+        let (image, tag) = ("registry.test/chris/app".parse().expect("an image"), "v1".parse().expect("a tag"));
+        let given = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>()
+        };
+        let context = tempfile::tempdir().expect("a directory");
+        std::fs::write(context.path().join("Containerfile"), "FROM x").expect("written");
+        for (asked, hash, version) in [(&[][..], "0123456", "v1"), (&[("GIT_HASH", "own")], "own", "own")] {
+            let build = inputs::Build {
+                context: context.path().to_owned(),
+                file: None,
+                target: None,
+                args: given(asked),
+                labels: given(&[("org.opencontainers.image.version", version)]),
+                platform: None,
+            };
+            let needs = Needs {
+                image: &image,
+                tag: &tag,
+                context: Context::open(context.path(), None).expect("a context"),
+                build: &build,
+                origin: &origin,
+                credentials: HashMap::new(),
+                now: "2026-10-01T12:00:00Z".parse().expect("a time"),
+            };
+            assert_eq!(args(&needs), given(&[("GIT_HASH", hash)]));
+            let expected = given(&[
+                ("org.opencontainers.image.version", version),
+                ("org.opencontainers.image.revision", &"0123456789".repeat(4)),
+                ("org.opencontainers.image.source", "https://forge.test/chris/app"),
+                ("org.opencontainers.image.created", "2026-10-01T12:00:00Z"),
+            ]);
+            assert_eq!(labels(&needs), expected);
         }
     }
 

@@ -91,7 +91,8 @@ impl Explain for PreflightError {
 /// All failures, in the order of the steps.
 pub async fn run(inputs: &mut Inputs, must_be_mount: bool, log: &Log) -> Result<Ready, Vec<Failure>> {
     let roots = Roots::load(inputs.access.ca.as_deref()).map_err(|error| vec![Failure::new(Code::Usage, error)])?;
-    let key = inputs.key.take();
+    // A build alone needs no key, and what is not needed is not decrypted.
+    let key = inputs.key.take().filter(|_| inputs.steps != [Step::Build]);
     let login = inputs.access.login.take().map(|(user, secret)| Arc::new(Credential::Basic { user, secret }));
     let files = match &inputs.access {
         Access { auth_file: Some(path), .. } => AuthFiles::only(path),

@@ -10,14 +10,20 @@ use tagship_core::text;
 use super::BuildError;
 use crate::log::Log;
 
-/// Shows the engine's words as they come, a whole line at a time, and remembers the instruction that it is at.
+/// Shows the engine's words as they come, a whole line at a time, and remembers the instruction that it is at. Not shown
+/// is the warning that the build argument `unasked` was not used.
 pub(super) async fn follow(
     mut messages: impl futures_util::Stream<Item = Result<BuildInfo, Error>> + Unpin,
+    unasked: Option<&str>,
     log: &Log,
 ) -> Result<(), BuildError> {
     let mut lines = Lines::default();
     let mut step = None;
+    let noise = unasked.map(|name| format!("[Warning] one or more build args were not consumed: [{name}]"));
     let mut show = |line: &str| {
+        if noise.as_deref() == Some(line) {
+            return;
+        }
         if is_step(line) {
             step = Some(line.trim().to_owned());
         }
@@ -38,14 +44,22 @@ pub(super) async fn follow(
     lines.rest().iter().for_each(|line| show(line));
     match failed {
         None => Ok(()),
-        Some(Error::DockerStreamError { error }) => {
-            Err(BuildError::Failed { step, message: text::escape(error.trim()) })
-        }
-        Some(Error::DockerResponseServerError { message, status_code: 400..500 }) => {
-            Err(BuildError::Failed { step, message: text::escape(message.trim()) })
+        Some(
+            Error::DockerStreamError { error: message }
+            | Error::DockerResponseServerError { message, status_code: 400..500 },
+        ) => {
+            let message = without_step(message.trim(), step.as_deref());
+            Err(BuildError::Failed { step, message: text::escape(&message) })
         }
         Some(other) => Err(BuildError::Engine(other)),
     }
+}
+
+/// Podman's message names the instruction once more.
+fn without_step(message: &str, step: Option<&str>) -> String {
+    let instruction = step.and_then(|step| step.split_once(": ")).map(|(_, instruction)| instruction);
+    let again = instruction.map(|instruction| format!("building at STEP \"{instruction}\": "));
+    again.and_then(|again| message.strip_prefix(&again)).unwrap_or(message).to_owned()
 }
 
 /// `STEP 2/5: RUN make` of Podman, `Step 2/5 : RUN make` of Docker.
@@ -103,7 +117,7 @@ mod tests {
 
     async fn follow_all(messages: Vec<Result<BuildInfo, Error>>) -> (Result<(), BuildError>, String) {
         let (log, printed) = testing::log(Style::Runner);
-        let result = follow(futures_util::stream::iter(messages), &log).await;
+        let result = follow(futures_util::stream::iter(messages), Some("GIT_HASH"), &log).await;
         (result, printed.text())
     }
 
@@ -121,6 +135,21 @@ mod tests {
         let bar = says("1%\r50%\r100% done\n");
         let (_, text) = follow_all(vec![Ok(pulling), Ok(progress), bar, says("\n\n")]).await;
         assert_eq!(text, "| Pulling from base\n| 100% done\n");
+    }
+
+    #[tokio::test]
+    async fn what_nobody_asked_for_is_no_warning() {
+        let warning = |names: &str| says(&format!("[Warning] one or more build args were not consumed: [{names}]\n"));
+        let (_, text) = follow_all(vec![warning("GIT_HASH"), warning("A GIT_HASH")]).await;
+        assert_eq!(text, "| [Warning] one or more build args were not consumed: [A GIT_HASH]\n");
+    }
+
+    #[tokio::test]
+    async fn podmans_failure_names_the_step_once() {
+        let error = "building at STEP \"RUN a\": while running runtime: exit status 7".to_owned();
+        let (result, _) = follow_all(vec![says("STEP 2/2: RUN a\n"), Err(Error::DockerStreamError { error })]).await;
+        let message = result.expect_err("failed").to_string();
+        assert_eq!(message, "the build failed at STEP 2/2: RUN a: while running runtime: exit status 7");
     }
 
     #[tokio::test]
