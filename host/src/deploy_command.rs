@@ -165,6 +165,7 @@ impl Round<'_> {
             Ok(settings) => desk.recover(settings, &Told::new(progress)).await.map_err(|failure| {
                 Status::new(Outcome::Interrupted, &failure.kind, &format!("{}; it will be ended later", failure.reason))
             }),
+            Err(_) if !desk.has_left_over() => Ok(None),
             Err(error) => {
                 let refusal = desk::refusal(error);
                 let reason = format!("the deploy was interrupted, and will be ended later: {}", refusal.reason);

@@ -243,6 +243,14 @@ mod tests {
     }
 
     #[test]
+    fn off_needs_no_quotes() {
+        for text in ["verify: {rekor: off, annotations: off}", "verify: {rekor: 'off', annotations: \"off\"}"] {
+            let verify = app(text).unwrap().verify.unwrap();
+            assert_eq!((verify.rekor, verify.annotations), (Rekor::Off, AnnotationRule::Off), "{text}");
+        }
+    }
+
+    #[test]
     fn an_empty_moving_tag_is_none() {
         for text in ["moving-tag: ''", "moving-tag:", "moving-tag: ~"] {
             assert_eq!(app(text).unwrap().moving_tag, None, "{text}");

@@ -38,6 +38,8 @@ pub enum OwnershipError {
     /// The file or something above it belongs to another user.
     #[error("{at} belongs to uid {owner}, not to root")]
     Owner {
+        /// The path as configured.
+        path: PathBuf,
         /// The file, directory or link.
         at: PathBuf,
         /// Who owns it.
@@ -46,6 +48,8 @@ pub enum OwnershipError {
     /// The file or a directory above it can be written by others than root.
     #[error("{at} can be written by others than root (mode {mode:04o})")]
     Writable {
+        /// The path as configured.
+        path: PathBuf,
         /// The file or directory.
         at: PathBuf,
         /// Its permission bits.
@@ -96,10 +100,11 @@ impl Explain for OwnershipError {
                  PrivateTmp=, ReadOnlyPaths= and the like from its drop-ins"
                     .into(),
             ),
-            Self::Owner { at, .. } => {
-                Some(format!("`sudo chown root:root {0}`, or move the file below /etc and name it there", at.display()))
-            }
-            Self::Writable { at, .. } => Some(format!("`sudo chmod go-w {}`", at.display())),
+            // Not `chown` or `chmod`: the culprit may be a home directory or /tmp.
+            Self::Owner { path, .. } | Self::Writable { path, .. } => Some(format!(
+                "copy it to where only root writes, and name it there: `sudo install -m 644 {} /etc/containers/`",
+                path.display()
+            )),
             Self::Io { source, at } if source.kind() == io::ErrorKind::NotFound => {
                 Some(format!("copy the public key there: `sudo install -m 644 cosign.pub {}`", at.display()))
             }
@@ -192,7 +197,8 @@ fn walk(path: &Path, files: &dyn Files) -> Result<PathBuf, OwnershipError> {
         return Err(OwnershipError::Relative { path: path.to_owned() });
     }
     let mut at = PathBuf::from("/");
-    check(&at, files)?;
+    let check = |at: &Path| check(path, at, files);
+    check(&at)?;
     let mut names: VecDeque<PathBuf> = names(path).collect();
     let mut links = 0;
     let mut ends_at_file = false;
@@ -202,7 +208,7 @@ fn walk(path: &Path, files: &dyn Files) -> Result<PathBuf, OwnershipError> {
             continue;
         }
         let here = at.join(&name);
-        match check(&here, files)? {
+        match check(&here)? {
             Kind::Directory => at = here,
             Kind::File if names.is_empty() => {
                 at = here;
@@ -234,15 +240,15 @@ fn names(path: &Path) -> impl Iterator<Item = PathBuf> {
     })
 }
 
-fn check(at: &Path, files: &dyn Files) -> Result<Kind, OwnershipError> {
+fn check(path: &Path, at: &Path, files: &dyn Files) -> Result<Kind, OwnershipError> {
     let entry = files.entry(at).map_err(|source| OwnershipError::Io { at: at.to_owned(), source })?;
     if entry.owner != 0 {
-        return Err(OwnershipError::Owner { at: at.to_owned(), owner: entry.owner });
+        return Err(OwnershipError::Owner { path: path.to_owned(), at: at.to_owned(), owner: entry.owner });
     }
     // A link's own mode is always 0777 and means nothing. The sticky bit is no excuse for a directory: it does not keep
     // others from making the file before root does.
     if !matches!(entry.kind, Kind::Link(_)) && entry.mode & 0o022 != 0 {
-        return Err(OwnershipError::Writable { at: at.to_owned(), mode: entry.mode });
+        return Err(OwnershipError::Writable { path: path.to_owned(), at: at.to_owned(), mode: entry.mode });
     }
     Ok(entry.kind)
 }

@@ -184,6 +184,29 @@ async fn what_does_not_count_is_refused_by_name_and_nothing_is_touched() {
 }
 
 #[tokio::test]
+async fn without_a_signed_tag_only_the_registrys_word_names_an_image() {
+    let place = Place::new();
+    let unnamed = digest("unnamed");
+    let layer = place.key.layer(unnamed, &[]);
+    place.world.state().signatures.insert(unnamed, vec![layer]);
+    assert_eq!(place.ask("v0.1.0", unnamed).await.kind.as_str(), "tag-elsewhere");
+    place.world.state().tags.insert(tag("v0.1.0"), digest("another"));
+    assert_eq!(place.ask("v0.1.0", unnamed).await.kind.as_str(), "tag-elsewhere");
+    place.world.state().tags.insert(tag("v0.1.0"), unnamed);
+    assert_eq!(place.ask("v0.1.0", unnamed).await.outcome, Outcome::Deployed);
+}
+
+#[tokio::test]
+async fn the_floor_binds_the_operator_too() {
+    let mut place = Place::new();
+    place.deploy("v0.1.0").await;
+    place.deploy("v0.2.0").await;
+    place.settings.verify.floor = Some(tag("v0.2.0"));
+    assert_eq!(place.go_back(None).await.unwrap().kind.as_str(), "below-floor");
+    assert_eq!(place.ask("v0.1.0", digest("v0.1.0")).await.kind.as_str(), "below-floor");
+}
+
+#[tokio::test]
 async fn a_sick_image_is_rolled_back_and_raises_no_mark() {
     let place = Place::new();
     place.deploy("v0.1.0").await;
@@ -370,6 +393,21 @@ async fn a_killed_run_is_ended_by_the_next_and_answered() {
     fs::remove_file(place.path(&request.id.status_name())).unwrap();
     place.run().await.unwrap();
     assert!(!place.path(&request.id.status_name()).exists());
+}
+
+#[tokio::test]
+async fn a_verdict_that_nobody_was_told_is_told() {
+    let place = Place::new();
+    place.deploy("v0.1.0").await;
+    let request = place.request("v0.2.0", digest("v0.2.0"));
+    begin(&place, &request).await;
+    kill_in_the_middle(&place, &request, Phase::Proven);
+    let verdict = Status { tag: Some(request.tag.clone()), ..Status::new(Outcome::Deployed, "deployed", "it runs") };
+    Journal::open(place.state()).unwrap().ended(&verdict).unwrap();
+    let restarts = place.world.state().restarts;
+    place.run().await.unwrap();
+    assert_eq!((place.answer(request.id).outcome, place.world.state().restarts), (Outcome::Deployed, restarts));
+    assert!(Journal::open(place.state()).unwrap().current().is_none());
 }
 
 #[tokio::test]
