@@ -254,7 +254,7 @@ impl Bus<'_> {
     where
         T: for<'d> serde::Deserialize<'d> + zbus::zvariant::Type,
     {
-        reply.body().deserialize().map_err(|source| self.failed(source.into()))
+        reply.body().deserialize().map_err(|source| self.failed(source))
     }
 
     /// The unit's object; the manager reads the unit's file first if it has to.

@@ -1,7 +1,7 @@
 //! One deploy: what is verified is pulled, named, restarted and proven, or what was there before is put back.
 //!
 //! [`deploy()`], [`put_back`] and [`recover`] are the ways in. Decisions are made in `plan` and `state`, which are pure;
-//! `run` performs them through the traits of `ports`. Who may ask for what was decided before: a [`Candidate`] holds
+//! `run` and `world` perform them through the traits of `ports`. Who may ask for what was decided before: a [`Candidate`] holds
 //! the proof.
 
 mod outcome;
@@ -11,6 +11,7 @@ mod record;
 mod run;
 mod state;
 mod values;
+mod world;
 
 pub use outcome::{Ended, Failure, Left, ServiceEnd, Verdict};
 pub use ports::{

@@ -25,8 +25,11 @@ pub(crate) struct Facts {
     pub(crate) named: Option<ImageId>,
 }
 
+/// A unit, what it is, and the local name that it has to run.
+pub(crate) type Named = (ServiceName, Role, LocalName);
+
 /// The names of everything that a deploy touches, one-shot units first, with the local name of each.
-pub(crate) fn names(settings: &Settings) -> Result<Vec<(ServiceName, Role, LocalName)>, Failure> {
+pub(crate) fn names(settings: &Settings) -> Result<Vec<Named>, Failure> {
     let one_shots = settings.before.iter().map(|name| Ok((name.clone(), Role::OneShot, local_name(settings, name)?)));
     let mut names: Vec<_> = one_shots.collect::<Result<_, Failure>>()?;
     names.extend(service_names(settings)?);
@@ -34,7 +37,7 @@ pub(crate) fn names(settings: &Settings) -> Result<Vec<(ServiceName, Role, Local
 }
 
 /// The same of the services alone.
-pub(crate) fn service_names(settings: &Settings) -> Result<Vec<(ServiceName, Role, LocalName)>, Failure> {
+pub(crate) fn service_names(settings: &Settings) -> Result<Vec<Named>, Failure> {
     settings.all_services().map(|name| Ok((name.clone(), Role::Service, local_name(settings, name)?))).collect()
 }
 
@@ -164,7 +167,7 @@ fn check_unit(facts: &Facts) -> Result<(), Failure> {
         );
     }
     let local = local.to_string();
-    if !unit.command.iter().any(|word| *word == local) {
+    if !unit.command.contains(&local) {
         return refuse(
             "service-image",
             format!("{} does not run {local}", name.unit()),

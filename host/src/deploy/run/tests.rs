@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard},
+    time::Duration,
 };
 
 use tagship_core::{
@@ -12,7 +13,8 @@ use tagship_core::{
 
 use super::*;
 use crate::{
-    deploy::{ContainerFacts, ContainerId, HealthState, UnitFacts, Was},
+    config::{Missing, ServiceName},
+    deploy::{ContainerFacts, ContainerId, HealthState, Leave, Left, LocalName, Pulled, UnitFacts, Wanted, Was},
     testing::{Never, Signer, digest, image_of, repository, settings},
 };
 
