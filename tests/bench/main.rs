@@ -112,19 +112,19 @@ fn tagship(host: &Host, round: u32, times: &mut Times) {
     let mut add = |row, took| times.tagship.entry(row).or_default().push(took);
     let release = |part: &str, tag: &str| {
         host.app(&format!(
-            ". ~/ci.env; rm -rf ~/work; cp -a ~/src/demo ~/work; cd ~/work; echo tagship-{tag} >version; tagship {part} --image {IMAGE} --tag {tag} $TAGSHIP_FLAGS"
+            ". ~/ci.env; rm -rf ~/work; cp -a ~/src/demo ~/work; cd ~/work; echo tagship-{tag} >version; tagship release {part} --image {IMAGE} --tag {tag} $TAGSHIP_FLAGS"
         ))
         .ok()
         .took
     };
-    add("whole release", release("release", &format!("v1.{round}.0")));
+    add("whole release", release("", &format!("v1.{round}.0")));
 
     let tag = format!("v1.{round}.1");
-    add("build", release("build", &tag));
-    let push = release("push", &tag);
-    add("sign", release("sign", &tag));
-    add("hand-off as CI sees it", release("deploy", &tag));
-    add("push, both tags", push + release("promote", &tag));
+    add("build", release("--steps build", &tag));
+    let push = release("--steps push", &tag);
+    add("sign", release("--steps sign", &tag));
+    add("hand-off as CI sees it", release("--steps deploy", &tag));
+    add("push, both tags", push + release("--steps promote", &tag));
     let verify = host.app(&format!(
         "tagship verify --image {IMAGE} --tag {tag} --public-key /etc/containers/cosign-app.pub --tlog false"
     ));

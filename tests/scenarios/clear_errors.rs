@@ -86,7 +86,7 @@ fn containerfile_that_fails(host: &Host) {
 }
 
 fn bad_yaml(host: &Host) {
-    with_configuration(host, "services: [demo-web\n", &["demo.yaml", "line"]);
+    with_configuration(host, "keep-images: [1\n", &["demo.yaml:"]);
 }
 
 fn unknown_key_in_the_yaml(host: &Host) {

@@ -43,7 +43,7 @@ fn podman_policy(host: &Host) {
 
 fn signatures_of_others_are_kept(host: &Host) {
     host.baseline();
-    let release = host.release().flag("steps", "build,push");
+    let release = host.release().steps("build,push");
     let tag = release.tag();
     release.run().ok();
     let digest = host.digest(&tag).unwrap();
@@ -52,7 +52,7 @@ fn signatures_of_others_are_kept(host: &Host) {
          COSIGN_PASSWORD=x cosign sign --yes --tlog-upload=false --key other.key {IMAGE}@{digest}"
     ))
     .ok();
-    host.release().of(&tag).run().ok();
+    host.release().of(&tag).steps("sign,deploy,promote").run().ok();
     for key in ["~/other.pub", "/etc/containers/cosign-app.pub"] {
         host.app(&format!("{VERIFY} {key} {IMAGE}@{digest}")).ok();
     }

@@ -70,7 +70,7 @@ fn a_log_that_is_down_is_named(host: &Host) {
 }
 
 fn verifying_needs_no_log(host: &Host) {
-    let release = recorded(host.release()).flag("steps", "build,push,sign");
+    let release = recorded(host.release()).steps("build,push,sign");
     let tag = release.tag();
     release.run().ok();
     let digest = host.digest(&tag).unwrap();

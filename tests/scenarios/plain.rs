@@ -14,7 +14,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 /// What a shell pipeline does to ask, waiting for the companion's run instead of polling.
 fn ask(host: &Host, content: &str) -> String {
     host.app(&format!(
-        "cd ~/tagship/demo && rm -f deploy-status && printf '{content}' >deploy-trigger && systemctl --user start tagship@demo.service && head -n 1 deploy-status"
+        "cd ~/tagship/demo && rm -f deploy-status && printf -- '{content}' >deploy-trigger && systemctl --user start tagship@demo.service && head -n 1 deploy-status"
     ))
     .ok()
     .trimmed()
@@ -25,7 +25,7 @@ fn shell_requester_is_served(host: &Host) {
     let before = host.baseline();
     let release = host.release();
     let tag = release.tag();
-    release.flag("steps", "build,push,sign").run().ok();
+    release.steps("build,push,sign").run().ok();
     assert_eq!(ask(host, &format!("{tag}\\n")), format!("ok {tag}"));
     let after = host.state().healthy();
     assert_ne!(before.image(), after.image());

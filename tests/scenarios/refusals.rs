@@ -34,7 +34,7 @@ fn unsigned_image(host: &Host) {
     let digest = host.digest(&tag).unwrap();
     refused(host, &tag, &digest, "no-signature");
     // The action finds it out by itself, too, and asks nobody.
-    host.release().of(&tag).only("deploy").run().exits(5).says("no signature").says("hint:");
+    host.release().of(&tag).steps("deploy").run().exits(5).says("no signature").says("hint:");
 }
 
 fn image_signed_by_another_key(host: &Host) {
@@ -154,7 +154,7 @@ fn released_elsewhere(host: &Host) -> String {
     host.baseline();
     let release = host.release();
     let tag = release.tag();
-    release.flag("steps", "build,push,sign").run().ok();
+    release.steps("build,push,sign").run().ok();
     tag
 }
 

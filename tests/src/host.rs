@@ -123,7 +123,7 @@ impl Host {
 
     fn enter(&self, flags: &[&str], script: &str) -> Ran {
         let mut command = Command::new(self.tools.join("testhost"));
-        command.arg("run").args(flags).args([&self.name, "bash", "-c", script]);
+        command.args(["run", &self.name]).args(flags).args(["--", "bash", "-c", script]);
         finish(script, command)
     }
 }

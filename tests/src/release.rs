@@ -8,7 +8,6 @@ use crate::{Host, Ran};
 pub struct Release<'a> {
     host: &'a Host,
     tag: String,
-    command: String,
     edits: Vec<String>,
     environment: Vec<String>,
     flags: Vec<String>,
@@ -17,7 +16,7 @@ pub struct Release<'a> {
 
 impl<'a> Release<'a> {
     pub(crate) fn new(host: &'a Host, tag: String) -> Self {
-        Self { host, tag, command: "release".into(), edits: vec![], environment: vec![], flags: vec![], bare: false }
+        Self { host, tag, edits: vec![], environment: vec![], flags: vec![], bare: false }
     }
 
     /// The version that it releases.
@@ -31,10 +30,9 @@ impl<'a> Release<'a> {
         self
     }
 
-    /// Runs only this one of tagship's commands.
-    pub fn only(mut self, command: &str) -> Self {
-        command.clone_into(&mut self.command);
-        self
+    /// Runs only these steps of the release.
+    pub fn steps(self, steps: &str) -> Self {
+        self.flag("steps", steps)
     }
 
     /// A shell line that changes the application's source before it is built.
@@ -89,12 +87,7 @@ impl<'a> Release<'a> {
         lines.extend(self.edits.iter().cloned());
         lines.extend(self.environment.iter().cloned());
         let defaults = if self.bare { String::new() } else { "$TAGSHIP_FLAGS".to_owned() };
-        lines.push(format!(
-            "tagship {} --image {IMAGE} --tag {} {defaults} {}",
-            self.command,
-            self.tag,
-            self.flags.join(" ")
-        ));
+        lines.push(format!("tagship release --image {IMAGE} --tag {} {defaults} {}", self.tag, self.flags.join(" ")));
         lines.join("\n")
     }
 }
