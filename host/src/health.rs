@@ -131,24 +131,31 @@ impl Engine {
         }
     }
 
-    /// Probes until the container is healthy.
+    /// Probes until the container is healthy; `false` once Podman, after the container's own retries, holds it to be
+    /// unhealthy: whoever set them has said how long to be patient.
     async fn until_healthy(
         &self,
         want: &Wanted<'_>,
         container: &ContainerId,
         test: &Test,
         last: &mut String,
-    ) -> Result<(), ContainersError> {
+    ) -> Result<bool, ContainersError> {
         if self.first_run(want.service, container).await? {
-            return Ok(());
+            return Ok(true);
         }
         let mut pause = FIRST_PAUSE;
         loop {
             match self.probe(want.service, container, test).await? {
-                Probe::Failed(output) => *last = output,
+                Probe::Failed(output) => {
+                    *last = output;
+                    let found = self.inspect(want.service, container.as_str()).await?;
+                    if found.is_some_and(|found| found.health() == HealthState::Unhealthy) {
+                        return Ok(false);
+                    }
+                }
                 Probe::Succeeded => {
                     if self.recorded(want.service, container).await? {
-                        return Ok(());
+                        return Ok(true);
                     }
                     "its healthcheck passes, but not when Podman records it".clone_into(last);
                 }
@@ -293,7 +300,12 @@ impl Containers for Engine {
             biased;
             code = self.ended(&proof.container) => Err(exited(want.service, code)),
             healthy = timeout(left, self.until_healthy(&want, &proof.container, &test, &mut last)) => match healthy {
-                Ok(Ok(())) => Ok(()),
+                Ok(Ok(true)) => Ok(()),
+                Ok(Ok(false)) => Err(Failure::new(
+                    "unhealthy",
+                    format!("{} is unhealthy after its own retries: {last}", want.service),
+                )
+                .hint("raise the healthcheck's start period or its retries if it needs longer than that to start")),
                 Ok(Err(error)) => Err(self.lost(want.service, &proof.container, &error).await),
                 Err(_) => Err(Failure::new(
                     "unhealthy",
