@@ -218,7 +218,10 @@ mod tests {
 
     fn opened(files: &[&str], file: Option<&str>) -> Result<String, ContextError> {
         let directory = directory(files);
-        let file = file.map(|file| if file.starts_with('/') { directory.path().join(&file[1..]) } else { file.into() });
+        let file = file.map(|file| match file.strip_prefix('/') {
+            Some(absolute) => directory.path().join(absolute),
+            None => file.into(),
+        });
         let context = Context::open(directory.path(), file.as_deref())?;
         let found = context.containerfile.strip_prefix(directory.path()).unwrap_or(&context.containerfile);
         Ok(found.display().to_string())

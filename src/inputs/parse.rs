@@ -380,10 +380,13 @@ mod tests {
         assert!(matches!(error, InputError::Invalid { name: "tag", .. }), "{error}");
     }
 
+    /// The defect, the inputs, and what the message names.
+    type Vector<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+
     #[test]
     fn contradictions_and_gaps_are_named() {
         let digest = Digest::of(b"x").to_string();
-        let vectors: &[(&str, &[(&str, &str)], &str)] = &[
+        let vectors: &[Vector<'_>] = &[
             ("no image", &[("tag", "v1"), ("key", "PEM")], "image"),
             ("no registry", &[("image", "app"), ("tag", "v1"), ("key", "PEM")], "image"),
             ("a tag in the image", &[("image", "r.test/app:v1"), ("tag", "v1"), ("key", "PEM")], "image"),
@@ -397,7 +400,7 @@ mod tests {
             assert!(error.contains(expected), "{name}: {error}");
         }
         let digest = digest.as_str();
-        let more: &[(&str, &[(&str, &str)], &str)] = &[
+        let more: &[Vector<'_>] = &[
             ("a bad tag", &[("tag", "v1 2")], "tag"),
             ("a bad moving tag", &[("moving-tag", "-x")], "moving-tag"),
             ("one tag twice", &[("moving-tag", "v1.2.3")], "tag and moving-tag"),
