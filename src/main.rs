@@ -109,8 +109,7 @@ async fn verify_image(check: Check, log: &Log) -> Result<(), Failure> {
     };
     let client = Client::new(check.image.registry(), Arc::new(credential), &roots)
         .map_err(|error| Failure::new(Code::Registry, error))?;
-    let key =
-        PublicKey::from_pem("public-key", &check.public_key).map_err(|error| Failure::new(Code::Usage, error))?;
+    let key = PublicKey::from_pem("public-key", &check.public_key).map_err(|error| Failure::new(Code::Usage, error))?;
     let policy = tagship::steps::preflight::trust(key, check.log.as_ref())?;
     let wanted = match check.target {
         Target::Tag(tag) => Wanted::Tag(tag),

@@ -25,7 +25,9 @@ pub enum Held {
     Nothing,
     /// An image with a signature that counts.
     Verified,
-    /// An image without one.
+    /// This commit's image, as this engine built it, without a signature: an earlier run stopped after its push.
+    Pushed,
+    /// An image without one, from elsewhere.
     Unverified {
         /// Its digest.
         digest: Digest,
@@ -50,7 +52,7 @@ pub enum PlanError {
     #[error("{image} exists in the registry as {digest}, and is not this release: {why}")]
     TagTaken {
         /// The version tag.
-        image: ImageRef,
+        image: Box<ImageRef>,
         /// What it names.
         digest: Digest,
         /// Why it does not count as this release.
@@ -68,8 +70,8 @@ impl Explain for PlanError {
     fn hint(&self) -> Option<String> {
         match self {
             PlanError::TagTaken { .. } => Some(
-                "release under a new version; or, if a run of yours stopped after its push, go on from there with \
-                 steps: sign,deploy,promote; or replace it with force: true"
+                "release under a new version; or, if that is your own image and only its signature is missing, go on \
+                 with steps: sign,deploy,promote; or replace it with force: true"
                     .to_owned(),
             ),
         }
@@ -91,9 +93,15 @@ pub fn plan(asked: Asked<'_>, image: &ImageRef, held: Held) -> Result<Plan, Plan
             reuse = true;
             steps.retain(|step| !matches!(step, Step::Build | Step::Push | Step::Sign));
         }
+        Held::Pushed => {
+            reuse = true;
+            steps.retain(|step| !matches!(step, Step::Build | Step::Push));
+        }
         // A build alone stays in the engine.
         Held::Unverified { .. } if !steps.contains(&Step::Push) => {}
-        Held::Unverified { digest, why } => return Err(PlanError::TagTaken { image: image.clone(), digest, why }),
+        Held::Unverified { digest, why } => {
+            return Err(PlanError::TagTaken { image: Box::new(image.clone()), digest, why });
+        }
     }
     if !asked.moving {
         steps.retain(|step| *step != Step::Promote);
@@ -122,9 +130,12 @@ mod tests {
 
     const ALL: &[Step] = &Step::ALL;
 
+    /// Name, steps asked for, form, a moving tag, force, what is held; then steps planned, and whether it is reused.
+    type Vector = (&'static str, &'static [Step], Form, bool, bool, Held, &'static [Step], bool);
+
     #[test]
     fn orders() {
-        let vectors: &[(&str, &[Step], Form, bool, bool, Held, &[Step], bool)] = &[
+        let vectors: &[Vector] = &[
             ("the full form", ALL, Form::Full, true, false, Held::Nothing, ALL, false),
             ("no moving tag", ALL, Form::Full, false, false, Held::Nothing, &[Build, Push, Sign, Deploy], false),
             (
@@ -137,14 +148,25 @@ mod tests {
                 &[Build, Push, Sign, Promote, Deploy],
                 false,
             ),
-            ("plain, no moving tag", ALL, Form::Plain, false, false, Held::Nothing, &[Build, Push, Sign, Deploy], false),
+            (
+                "plain, no moving tag",
+                ALL,
+                Form::Plain,
+                false,
+                false,
+                Held::Nothing,
+                &[Build, Push, Sign, Deploy],
+                false,
+            ),
             ("released before", ALL, Form::Full, true, false, Held::Verified, &[Deploy, Promote], true),
             ("released before, plain", ALL, Form::Plain, true, false, Held::Verified, &[Promote, Deploy], true),
+            ("pushed before", ALL, Form::Full, true, false, Held::Pushed, &[Sign, Deploy, Promote], true),
+            ("pushed before, forced", ALL, Form::Full, true, true, Held::Pushed, ALL, false),
             ("released before, forced", ALL, Form::Full, true, true, Held::Verified, ALL, false),
             ("taken, forced", ALL, Form::Full, true, true, unverified(), ALL, false),
             ("a build alone", &[Build], Form::Full, true, false, unverified(), &[Build], false),
             ("built before", &[Build], Form::Full, true, false, Held::Verified, &[], true),
-            ("pushed before", &[Build, Push], Form::Full, true, false, Held::Verified, &[], true),
+            ("pushed and signed before", &[Build, Push], Form::Full, true, false, Held::Verified, &[], true),
             ("signing what is there", &[Sign], Form::Full, true, false, unverified(), &[Sign], false),
             ("signing again", &[Sign], Form::Full, true, false, Held::Verified, &[Sign], false),
             (

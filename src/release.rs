@@ -40,16 +40,16 @@ enum ReleaseError {
     NoImage(ImageRef),
     /// The registry's tag and the digest that was given are two images.
     #[error("{image} names {}, and its signature names no tag that would tie it to {digest}", held.map_or("nothing".to_owned(), |held| held.to_string()))]
-    OtherImage { image: ImageRef, digest: Digest, held: Option<Digest> },
+    OtherImage { image: Box<ImageRef>, digest: Digest, held: Option<Digest> },
     /// The signature of what is there cannot be judged.
     #[error(transparent)]
-    Check(CheckError),
+    Check(Box<CheckError>),
     /// The registry stopped answering.
     #[error("cannot look up {image}")]
-    LookUp { image: ImageRef, source: RegistryError },
+    LookUp { image: Box<ImageRef>, source: RegistryError },
     /// The host's verdict.
     #[error("the host did not deploy {image}: {outcome} ({kind}){}", if reason.is_empty() { String::new() } else { format!(": {reason}") })]
-    Verdict { image: ImageRef, outcome: String, kind: String, reason: String },
+    Verdict { image: ImageRef, outcome: String, kind: String, reason: String, hint: Option<String> },
     /// A signal.
     #[error("interrupted")]
     Interrupted,
@@ -81,9 +81,7 @@ impl Explain for ReleaseError {
             ReleaseError::OtherImage { .. } => Some("give the digest that the tag names, or none".to_owned()),
             ReleaseError::Check(source) => source.hint(),
             ReleaseError::LookUp { source, .. } => source.hint(),
-            ReleaseError::Verdict { kind, .. } => Some(format!(
-                "the host said why above; `tagship-host status` and its journal there know more about {kind}"
-            )),
+            ReleaseError::Verdict { hint, .. } => hint.clone(),
             ReleaseError::Interrupted | ReleaseError::Signals(_) | ReleaseError::Unprepared(_) => None,
         }
     }
@@ -97,7 +95,8 @@ pub async fn run(mut inputs: Inputs, must_be_mount: bool, started: Instant, log:
         Err(failures) => failures,
     };
     log.end();
-    if !failures.is_empty() && course.must_be_put_back
+    if !failures.is_empty()
+        && course.must_be_put_back
         && let Err(failure) = put_back(&inputs, &course, log).await
     {
         failures.push(failure);
@@ -126,7 +125,7 @@ struct Course {
 }
 
 async fn follow(inputs: &mut Inputs, must_be_mount: bool, course: &mut Course, log: &Log) -> Result<(), Vec<Failure>> {
-    let mut stop = Stop::new().map_err(|error| vec![Failure::new(Code::Usage, error)])?;
+    let mut stop = Stop::new().map_err(|source| one(Failure::new(Code::Usage, ReleaseError::Signals(source))))?;
     let image = ImageRef::tagged(&inputs.image, &inputs.tag);
     log.begin(&format!("preflight for {image}"));
     let mut ready = stop.or(preflight::run(inputs, must_be_mount, log)).await.map_err(one)??;
@@ -168,9 +167,16 @@ async fn decide(inputs: &Inputs, ready: &Ready, course: &mut Course) -> Result<P
                     course.verified = Some(verified);
                     Held::Verified
                 }
-                Err(CheckError::Verify(error)) => Held::Unverified { digest, why: error.fault().to_string() },
+                Err(CheckError::Verify(error)) => {
+                    if made_here(inputs, ready, &registry.client, digest).await? {
+                        course.digest = Some(digest);
+                        Held::Pushed
+                    } else {
+                        Held::Unverified { digest, why: error.fault().to_string() }
+                    }
+                }
                 Err(error @ CheckError::Fetch(_)) => {
-                    return Err(Failure::new(Code::Registry, ReleaseError::Check(error)));
+                    return Err(Failure::new(Code::Registry, ReleaseError::Check(Box::new(error))));
                 }
             }
         }
@@ -191,10 +197,28 @@ async fn decide(inputs: &Inputs, ready: &Ready, course: &mut Course) -> Result<P
     Ok(plan)
 }
 
+/// Whether an image in the registry is the one that this engine built from this very commit under this tag: then a run
+/// that stopped between push and signature is gone on with. The registry's word alone would let anybody who may push
+/// have their image signed.
+async fn made_here(inputs: &Inputs, ready: &Ready, client: &Client, digest: Digest) -> Result<bool, Failure> {
+    let (Some(engine), Some(commit)) = (&ready.engine, &inputs.origin.commit) else { return Ok(false) };
+    if !inputs.wants(Step::Sign) {
+        return Ok(false);
+    }
+    let image = ImageRef::tagged(&inputs.image, &inputs.tag);
+    match build::built_before(engine, &image, commit).await {
+        Some(built) => push::is_of(client, &inputs.image, digest, &built).await,
+        None => Ok(false),
+    }
+    .map_err(|source| Failure::new(Code::Registry, ReleaseError::LookUp { image: Box::new(image), source }))
+}
+
 fn show(plan: &Plan, inputs: &Inputs, course: &Course, log: &Log) {
     if let (true, Some(digest)) = (plan.reuse, course.digest) {
+        let why =
+            if course.verified.is_some() { "its signature verifies" } else { "this engine built it from this commit" };
         log.say(&format!(
-            "{}:{} is in the registry as {digest}, and its signature verifies: nothing is built again",
+            "{}:{} is in the registry as {digest}, and {why}: nothing is built again",
             inputs.image, inputs.tag
         ));
     }
@@ -289,9 +313,7 @@ async fn perform(
             let asked = deploy::run(needs, log).await;
             let failed = match asked {
                 Ok(verdict) => {
-                    let failed = (!verdict.is_ok()).then(|| {
-                        Failure::new(Code::HostSaidNo, said_no(inputs, &verdict))
-                    });
+                    let failed = (!verdict.is_ok()).then(|| Failure::new(Code::HostSaidNo, said_no(inputs, &verdict)));
                     course.must_be_put_back = failed.is_some();
                     course.verdict = Some(verdict);
                     failed
@@ -334,7 +356,7 @@ async fn verified<'a>(
         let policy = prepared(ready.policy.as_ref(), "the key")?;
         let verified = check(client, inputs, digest, policy).await.map_err(|error| {
             let code = if matches!(error, CheckError::Fetch(_)) { Code::Registry } else { Code::Signing };
-            Failure::new(code, ReleaseError::Check(error))
+            Failure::new(code, ReleaseError::Check(Box::new(error)))
         })?;
         if *verified.tag_claim() == TagClaim::Unsigned {
             same_as_tag(client, &inputs.image, &inputs.tag, digest).await?;
@@ -353,7 +375,7 @@ async fn check(client: &Client, inputs: &Inputs, digest: Digest, policy: &Policy
 
 /// A signature that names no tag counts under the tag only if the registry ties the two together.
 async fn same_as_tag(client: &Client, repository: &Repository, tag: &Tag, digest: Digest) -> Result<(), Failure> {
-    let image = ImageRef::tagged(repository, tag);
+    let image = Box::new(ImageRef::tagged(repository, tag));
     match client.resolve(repository, tag).await {
         Ok(Some(held)) if held == digest => Ok(()),
         Ok(held) => Err(Failure::new(Code::Signing, ReleaseError::OtherImage { image, digest, held })),
@@ -361,12 +383,23 @@ async fn same_as_tag(client: &Client, repository: &Repository, tag: &Tag, digest
     }
 }
 
+/// The host's words, and its hint, which the companion puts behind its reason.
 fn said_no(inputs: &Inputs, verdict: &Verdict) -> ReleaseError {
+    let (reason, hint) = match (verdict.reason.as_str().split_once("; hint: "), inputs.handoff.form) {
+        (Some((reason, hint)), _) => (reason, Some(hint.to_owned())),
+        (None, Form::Plain) => (verdict.reason.as_str(), None),
+        (None, Form::Full) => {
+            let more =
+                "on the host, `tagship-host status APP` and `journalctl --user -u tagship@APP.service` know more";
+            (verdict.reason.as_str(), Some(more.to_owned()))
+        }
+    };
     ReleaseError::Verdict {
         image: ImageRef::tagged(&inputs.image, &inputs.tag),
         outcome: verdict.outcome.to_string(),
         kind: verdict.kind.to_string(),
-        reason: verdict.reason.to_string(),
+        reason: reason.to_owned(),
+        hint,
     }
 }
 
@@ -455,9 +488,8 @@ struct Stop {
 }
 
 impl Stop {
-    fn new() -> Result<Stop, ReleaseError> {
-        let of = |kind| signal(kind).map_err(ReleaseError::Signals);
-        Ok(Stop { terminate: of(SignalKind::terminate())?, interrupt: of(SignalKind::interrupt())? })
+    fn new() -> std::io::Result<Stop> {
+        Ok(Stop { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
     /// Does a thing, or leaves it when a signal comes.

@@ -329,10 +329,8 @@ mod tests {
             entry.read_to_string(&mut text).expect("text");
             (entry.path().expect("a path").display().to_string(), text)
         });
-        let expected = [
-            (".tagship-build/Containerfile", "FROM x"),
-            (".containerignore", ".tagship-build\n.containerignore\n"),
-        ];
+        let expected =
+            [(".tagship-build/Containerfile", "FROM x"), (".containerignore", ".tagship-build\n.containerignore\n")];
         assert_eq!(entries.collect::<Vec<_>>(), expected.map(|(name, text)| (name.to_owned(), text.to_owned())));
     }
 
@@ -346,7 +344,8 @@ mod tests {
     fn what_means_nothing_to_a_build_is_skipped() {
         let tree = Tree::new(&[("Containerfile", "")]);
         let _socket = std::os::unix::net::UnixListener::bind(tree.path("socket")).expect("a socket");
-        rustix::fs::mknodat(rustix::fs::CWD, tree.path("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, tree.path("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0)
+            .expect("a pipe");
         assert_eq!(tree.names(), ["Containerfile"]);
     }
 
@@ -376,8 +375,11 @@ mod tests {
         }
         let bytes = tree.archive().expect("an archive");
         let mut archive = tar::Archive::new(&bytes[..]);
-        let names: Vec<Vec<u8>> =
-            archive.entries().expect("entries").map(|entry| entry.expect("an entry").path_bytes().into_owned()).collect();
+        let names: Vec<Vec<u8>> = archive
+            .entries()
+            .expect("entries")
+            .map(|entry| entry.expect("an entry").path_bytes().into_owned())
+            .collect();
         assert_eq!(names[2..], [&b"Containerfile"[..], b"line\nbreak", b"\xc3", b"\xff\xfe"]);
     }
 
@@ -392,7 +394,8 @@ mod tests {
     fn a_file_that_shrinks_or_grows_is_named() {
         for (promised, content) in [(10, "short"), (3, "longer")] {
             let tree = Tree::new(&[("file", content)]);
-            let mut exactly = Exactly { file: File::open(tree.path("file")).expect("open"), left: promised, outcome: Ok(()) };
+            let mut exactly =
+                Exactly { file: File::open(tree.path("file")).expect("open"), left: promised, outcome: Ok(()) };
             io::copy(&mut exactly, &mut io::sink()).expect_err("refused");
             assert!(matches!(exactly.outcome, Err(Unfit::Size)), "{promised} {content}");
         }

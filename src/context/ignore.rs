@@ -143,7 +143,12 @@ mod tests {
             ("up from the root", "/../a", &["a"], &["b"]),
             ("the context itself", ".", &[], &["a", ".a"]),
             ("a slash alone", "/", &[], &["a"]),
-            ("one level down", "*/temp*", &["some/temp", "some/temporary.txt", "some/temporary/x"], &["temp", "a/b/temp"]),
+            (
+                "one level down",
+                "*/temp*",
+                &["some/temp", "some/temporary.txt", "some/temporary/x"],
+                &["temp", "a/b/temp"],
+            ),
             ("two levels down", "*/*/temp*", &["some/sub/temporary.txt"], &["some/temp"]),
             ("any level", "**/*.go", &["a.go", "b/a.go", "b/c/a.go"], &["a.c"]),
             ("all", "*", &["a", "a/b", ".a"], &[]),
@@ -189,7 +194,12 @@ mod tests {
             ("letters beyond ASCII", "größe/*", &["größe/ü"], &["grosse/u"]),
             ("twice the same", "a\na", &["a"], &["b"]),
             ("back and forth", "a\n!a\na\n!a", &[], &["a", "a/b"]),
-            ("dependencies but one", "node_modules\n!node_modules/keep/**", &["node_modules/x"], &["node_modules/keep/y"]),
+            (
+                "dependencies but one",
+                "node_modules\n!node_modules/keep/**",
+                &["node_modules/x"],
+                &["node_modules/keep/y"],
+            ),
         ];
         for (name, text, yes, no) in vectors {
             let rules = Rules::parse(text).expect(name);

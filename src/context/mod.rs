@@ -260,7 +260,8 @@ mod tests {
 
     #[test]
     fn a_containerfile_for_the_preprocessor_stays_one() {
-        for (name, expected) in [("Web", ".tagship-build/Containerfile"), ("Web.in", ".tagship-build/Containerfile.in")] {
+        for (name, expected) in [("Web", ".tagship-build/Containerfile"), ("Web.in", ".tagship-build/Containerfile.in")]
+        {
             let directory = directory(&[name]);
             let context = Context::open(directory.path(), Some(Path::new(name))).expect("found");
             assert_eq!(context.containerfile(), expected);

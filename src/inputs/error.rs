@@ -149,9 +149,14 @@ mod tests {
 
     #[test]
     fn distances() {
-        for (one, other, expected) in
-            [("", "", 0), ("abc", "", 3), ("", "abc", 3), ("tag", "tag", 0), ("tga", "tag", 2), ("kitten", "sitting", 3)]
-        {
+        for (one, other, expected) in [
+            ("", "", 0),
+            ("abc", "", 3),
+            ("", "abc", 3),
+            ("tag", "tag", 0),
+            ("tga", "tag", 2),
+            ("kitten", "sitting", 3),
+        ] {
             assert_eq!(distance(one, other), expected, "{one} {other}");
         }
     }

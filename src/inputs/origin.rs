@@ -26,9 +26,9 @@ impl Origin {
         };
         let git_tag = either("REF").and_then(|name| Some(name.strip_prefix("refs/tags/")?.to_owned()));
         let commit = either("SHA").filter(|sha| is_commit(sha));
-        let source = either("SERVER_URL").zip(either("REPOSITORY")).map(|(server, repository)| {
-            format!("{}/{repository}", server.trim_end_matches('/'))
-        });
+        let source = either("SERVER_URL")
+            .zip(either("REPOSITORY"))
+            .map(|(server, repository)| format!("{}/{repository}", server.trim_end_matches('/')));
         // Forgejo's pages count runs by their number within the repository, not by their id.
         let run = source.clone().zip(either("RUN_NUMBER")).map(|(source, run)| format!("{source}/actions/runs/{run}"));
         Origin { git_tag, commit, source, run }

@@ -125,7 +125,9 @@ impl Check {
 /// When it is missing, or its file cannot be read.
 pub fn new_password(mut raw: Raw) -> Result<Secret, InputError> {
     let hint = "set TAGSHIP_KEY_PASSWORD, or give --key-password-file".to_owned();
-    password(&mut raw)?.filter(|password| !password.is_empty()).ok_or(InputError::Missing { name: "key-password", hint })
+    password(&mut raw)?
+        .filter(|password| !password.is_empty())
+        .ok_or(InputError::Missing { name: "key-password", hint })
 }
 
 fn image(raw: &Raw) -> Result<Repository, InputError> {
@@ -191,11 +193,7 @@ fn access(raw: &mut Raw) -> Result<Access, InputError> {
             return Err(InputError::Missing { name: "registry-user", hint });
         }
     };
-    Ok(Access {
-        login,
-        auth_file: raw.get("registry-auth-file").map(PathBuf::from),
-        ca: pem("ca", raw.get("ca"))?,
-    })
+    Ok(Access { login, auth_file: raw.get("registry-auth-file").map(PathBuf::from), ca: pem("ca", raw.get("ca"))? })
 }
 
 fn key(raw: &mut Raw) -> Result<Option<Key>, InputError> {
@@ -475,7 +473,9 @@ mod tests {
 
     #[test]
     fn files_lose_one_line_end() {
-        for (content, expected) in [("p", "p"), ("p\n", "p"), ("p\r\n", "p"), ("p\n\n", "p\n"), (" p ", " p "), ("", "")] {
+        for (content, expected) in
+            [("p", "p"), ("p\n", "p"), ("p\r\n", "p"), ("p\n\n", "p\n"), (" p ", " p "), ("", "")]
+        {
             assert_eq!(without_line_end(content.as_bytes().to_vec()), expected.as_bytes(), "{content:?}");
         }
     }

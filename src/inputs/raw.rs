@@ -125,7 +125,8 @@ mod tests {
 
     #[test]
     fn unknown_names_are_refused_with_the_nearest() {
-        for (given, near) in [("moving_tag", "moving-tag"), ("handof", "handoff"), ("registry-tokn", "registry-token")] {
+        for (given, near) in [("moving_tag", "moving-tag"), ("handof", "handoff"), ("registry-tokn", "registry-token")]
+        {
             let error = action(&[(given, "x")]).err().expect("refused");
             let InputError::Unknown { name, near: found } = &error else { panic!("{error}") };
             assert_eq!((name.as_str(), *found), (given, Some(near)));

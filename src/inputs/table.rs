@@ -251,13 +251,7 @@ pub const INPUTS: &[Input] = &[
         given: Anywhere,
         steps: &[Deploy],
     },
-    Input {
-        name: "allowed-signers",
-        help: "Who may sign the git tag.",
-        default: None,
-        given: NotYet,
-        steps: &[],
-    },
+    Input { name: "allowed-signers", help: "Who may sign the git tag.", default: None, given: NotYet, steps: &[] },
     Input {
         name: "rollback",
         help: "Ask the host to go back to an older release.",

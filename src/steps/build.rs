@@ -101,7 +101,9 @@ impl Explain for BuildError {
         match self {
             BuildError::Context(source) => source.hint(),
             BuildError::Failed { message, .. } => hint_for(message).map(str::to_owned),
-            BuildError::Engine(_) => Some("look at the engine's own log, such as journalctl --user -u podman".to_owned()),
+            BuildError::Engine(_) => {
+                Some("look at the engine's own log, such as journalctl --user -u podman".to_owned())
+            }
             BuildError::Lost { .. } => Some("another job may have removed it; run one build at a time".to_owned()),
             BuildError::HealthcheckLost { .. } => Some(
                 "only images in Docker's format have one; use the engine's Docker-compatible socket and no format of \
@@ -146,7 +148,8 @@ pub async fn run(engine: &Docker, needs: Needs<'_>, log: &Log) -> Result<(), Bui
     });
     let engine = engine.clone().with_timeout(FIRST_ANSWER);
     let credentials = (!needs.credentials.is_empty()).then_some(needs.credentials);
-    let built = follow(engine.build_image(options, credentials, Some(bollard::body_try_stream(pieces))), unasked, log).await;
+    let built =
+        follow(engine.build_image(options, credentials, Some(bollard::body_try_stream(pieces))), unasked, log).await;
     // What the engine says about half a context is not what went wrong.
     match tokio::time::timeout(CONTEXT_ENDS, stream.outcome).await {
         Ok(Ok(Ok(Sent { entries, bytes }))) => {
@@ -165,6 +168,13 @@ pub async fn run(engine: &Docker, needs: Needs<'_>, log: &Log) -> Result<(), Bui
     }
     log.say(&format!("built {name}, image {}", image.id.unwrap_or_default()));
     Ok(())
+}
+
+/// The id of the image that this engine holds under the version tag, if it was built from this commit.
+pub async fn built_before(engine: &Docker, image: &ImageRef, commit: &str) -> Option<String> {
+    let held = engine.inspect_image(&image.to_string()).await.ok()?;
+    let labels = held.config.and_then(|config| config.labels).unwrap_or_default();
+    (labels.get("org.opencontainers.image.revision").map(String::as_str) == Some(commit)).then_some(held.id).flatten()
 }
 
 fn options(needs: &Needs<'_>, name: &str) -> BuildImageOptions {
@@ -198,9 +208,10 @@ fn labels(needs: &Needs<'_>) -> BTreeMap<String, String> {
         ("version", Some(needs.tag.to_string())),
         ("revision", needs.origin.commit.clone()),
         ("source", needs.origin.source.clone()),
-        ("created", Some(needs.now.to_string())),
+        ("created", Some(needs.now.strftime("%FT%TZ").to_string())),
     ];
-    let known = known.into_iter().filter_map(|(name, value)| Some((format!("org.opencontainers.image.{name}"), value?)));
+    let known =
+        known.into_iter().filter_map(|(name, value)| Some((format!("org.opencontainers.image.{name}"), value?)));
     known.chain(needs.build.labels.clone()).collect()
 }
 

@@ -206,9 +206,7 @@ fn open_context(inputs: &Inputs) -> Result<Option<Context>, Failure> {
 /// What makes a signature count: the key that signs here, or the one that was given to verify with.
 fn policy(inputs: &Inputs, key: Option<&SigningKey>) -> Result<Option<Policy>, Failure> {
     let given = match &inputs.public_key {
-        Some(pem) => {
-            Some(PublicKey::from_pem("public-key", pem).map_err(|error| Failure::new(Code::Usage, error))?)
-        }
+        Some(pem) => Some(PublicKey::from_pem("public-key", pem).map_err(|error| Failure::new(Code::Usage, error))?),
         None => None,
     };
     let own = key.map(|key| key.public().clone());
@@ -238,18 +236,16 @@ pub fn trust(key: PublicKey, log: Option<&TransparencyLog>) -> Result<Policy, Fa
 
 fn log_key(log: &TransparencyLog) -> Result<PublicKey, Failure> {
     match &log.public_key {
-        Some(pem) => {
-            PublicKey::from_pem("rekor-public-key", pem).map_err(|error| Failure::new(Code::Usage, error))
-        }
+        Some(pem) => PublicKey::from_pem("rekor-public-key", pem).map_err(|error| Failure::new(Code::Usage, error)),
         None => Ok(PublicKey::public_log()),
     }
 }
 
 fn connect_log(inputs: &Inputs, policy: Option<&Policy>, roots: &Roots) -> Result<Option<rekor::Log>, Failure> {
     match (&inputs.log, policy.and_then(|policy| policy.log_keys.first())) {
-        (Some(log), Some(key)) if inputs.wants(Step::Sign) => rekor::Log::new(&log.url, key.clone(), roots)
-            .map(Some)
-            .map_err(|error| Failure::new(Code::Signing, error)),
+        (Some(log), Some(key)) if inputs.wants(Step::Sign) => {
+            rekor::Log::new(&log.url, key.clone(), roots).map(Some).map_err(|error| Failure::new(Code::Signing, error))
+        }
         _ => Ok(None),
     }
 }

@@ -141,7 +141,12 @@ pub async fn put_back(
 ///
 /// # Errors
 /// When the registry cannot be reached, or does not have it.
-pub async fn fetch(registry: &Client, image: &Repository, moving: &Tag, digest: Digest) -> Result<Manifest, PromoteError> {
+pub async fn fetch(
+    registry: &Client,
+    image: &Repository,
+    moving: &Tag,
+    digest: Digest,
+) -> Result<Manifest, PromoteError> {
     match registry.manifest(image, &Target::Digest(digest)).await {
         Ok(Some(manifest)) => Ok(manifest),
         Ok(None) => Err(PromoteError::Absent { image: image.clone(), digest }),

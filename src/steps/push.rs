@@ -220,6 +220,29 @@ fn digest_in(status: &str) -> Option<Digest> {
     status.split_once("digest: ")?.1.split_whitespace().next()?.parse().ok()
 }
 
+/// Whether a manifest in the registry is this image's: Podman and Docker call an image by its configuration's digest.
+///
+/// # Errors
+/// When the registry cannot be asked.
+pub async fn is_of(
+    client: &Client,
+    repository: &Repository,
+    digest: Digest,
+    image: &str,
+) -> Result<bool, RegistryError> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        config: Descriptor,
+    }
+    #[derive(serde::Deserialize)]
+    struct Descriptor {
+        digest: Digest,
+    }
+    let manifest = client.manifest(repository, &digest.into()).await?;
+    let named = manifest.and_then(|manifest| serde_json::from_slice::<Named>(manifest.bytes()).ok());
+    Ok(named.is_some_and(|named| image.parse() == Ok(named.config.digest)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,7 +294,11 @@ mod tests {
             ("unauthorized: reqPackageAccess", "push-denied", "write:package"),
             ("authentication required", "push-denied", "write:package"),
             ("denied: requested access to the resource is denied", "push-denied", "write:package"),
-            ("tls: failed to verify certificate: x509: certificate signed by unknown authority", "engine-unknown-ca", "certs.d"),
+            (
+                "tls: failed to verify certificate: x509: certificate signed by unknown authority",
+                "engine-unknown-ca",
+                "certs.d",
+            ),
             ("dial tcp 127.0.0.1:5000: connect: connection refused", "engine-unreachable", "reach"),
             ("dial tcp: lookup registry.test: no such host", "engine-unreachable", "reach"),
             ("registry.test/app:v1: image not known", "image-absent", "build"),

@@ -15,7 +15,8 @@ pub(super) fn declares_healthcheck(text: &str, target: Option<&str>) -> bool {
                     break;
                 }
                 let number = stage.map_or(0, |(number, _)| number + 1);
-                let name = rest.windows(2).find(|pair| pair.first().is_some_and(|word| word.eq_ignore_ascii_case("AS")));
+                let name =
+                    rest.windows(2).find(|pair| pair.first().is_some_and(|word| word.eq_ignore_ascii_case("AS")));
                 stage = Some((number, name.and_then(|pair| pair.last()).copied().unwrap_or_default().to_owned()));
                 declared = false;
             }

@@ -11,7 +11,7 @@ use super::BuildError;
 use crate::log::Log;
 
 /// Shows the engine's words as they come, a whole line at a time, and remembers the instruction that it is at. Not shown
-/// is the warning that the build argument `unasked` was not used.
+/// are its identifiers, and the warning that the build argument `unasked` was not used.
 pub(super) async fn follow(
     mut messages: impl futures_util::Stream<Item = Result<BuildInfo, Error>> + Unpin,
     unasked: Option<&str>,
@@ -21,7 +21,7 @@ pub(super) async fn follow(
     let mut step = None;
     let noise = unasked.map(|name| format!("[Warning] one or more build args were not consumed: [{name}]"));
     let mut show = |line: &str| {
-        if noise.as_deref() == Some(line) {
+        if noise.as_deref() == Some(line) || is_bookkeeping(line) {
             return;
         }
         if is_step(line) {
@@ -67,6 +67,14 @@ fn is_step(line: &str) -> bool {
     let line = line.trim_start();
     let rest = line.strip_prefix("STEP ").or_else(|| line.strip_prefix("Step "));
     rest.is_some_and(|rest| rest.starts_with(|letter: char| letter.is_ascii_digit()))
+}
+
+/// `--> 4d5e…` after each step, and the four lines in which Podman says at the end what it has named, twice.
+fn is_bookkeeping(line: &str) -> bool {
+    let is_id = |text: &str| text.len() >= 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    line.strip_prefix("--> ").or_else(|| line.strip_prefix("Successfully built ")).is_some_and(is_id)
+        || line.len() == 64 && is_id(line)
+        || line.starts_with("Successfully tagged ")
 }
 
 /// Lines out of pieces of text that end anywhere.
@@ -123,18 +131,30 @@ mod tests {
 
     #[tokio::test]
     async fn pieces_become_lines() {
-        let (result, text) = follow_all(vec![says("STEP 1/2: FR"), says("OM scratch\nSTEP 2/2"), says(": COPY a b")]).await;
+        let (result, text) =
+            follow_all(vec![says("STEP 1/2: FR"), says("OM scratch\nSTEP 2/2"), says(": COPY a b")]).await;
         assert!(result.is_ok());
         assert_eq!(text, "| STEP 1/2: FROM scratch\n| STEP 2/2: COPY a b\n");
     }
 
     #[tokio::test]
     async fn progress_is_no_line() {
-        let progress = BuildInfo { status: Some("Downloading".into()), id: Some("ab12".into()), ..BuildInfo::default() };
+        let progress =
+            BuildInfo { status: Some("Downloading".into()), id: Some("ab12".into()), ..BuildInfo::default() };
         let pulling = BuildInfo { status: Some("Pulling from base".into()), ..BuildInfo::default() };
         let bar = says("1%\r50%\r100% done\n");
         let (_, text) = follow_all(vec![Ok(pulling), Ok(progress), bar, says("\n\n")]).await;
         assert_eq!(text, "| Pulling from base\n| 100% done\n");
+    }
+
+    #[tokio::test]
+    async fn identifiers_are_no_lines() {
+        let id = "f".repeat(64);
+        let words = format!(
+            "--> 22c32ac6d6e7\n{id}\nSuccessfully built 22c32ac6d6e7\nSuccessfully tagged r.test/a:v1\n--> Using cache\nSuccessfully built the app\n"
+        );
+        let (_, text) = follow_all(vec![says(&words)]).await;
+        assert_eq!(text, "| --> Using cache\n| Successfully built the app\n");
     }
 
     #[tokio::test]
