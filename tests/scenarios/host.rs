@@ -3,6 +3,7 @@
 //! One host serves all of them, one after another; each starts from a proven state and mends what it broke.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod build;
 mod clear_errors;
 mod interop;
 mod operate;
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
         || Host::boot("scenarios"),
         &[
             release::SCENARIOS,
+            build::SCENARIOS,
             interop::SCENARIOS,
             refusals::SCENARIOS,
             rollback::SCENARIOS,

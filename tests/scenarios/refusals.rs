@@ -34,7 +34,7 @@ fn unsigned_image(host: &Host) {
     let digest = host.digest(&tag).unwrap();
     refused(host, &tag, &digest, "no-signature");
     // The action finds it out by itself, too, and asks nobody.
-    host.release().of(&tag).steps("deploy").run().exits(5).says("no signature").says("hint:");
+    host.release().of(&tag).steps("deploy").run().exits(5).says("it is not signed").says("hint:");
 }
 
 fn image_signed_by_another_key(host: &Host) {

@@ -59,7 +59,15 @@ fn push(host: &Host, tag: &str) -> Ran {
 fn green(host: &Host) {
     let ran = push(host, "v0.1.0").ok();
     let ran = ran
-        .says_in_order(&["Preflight", "Build", "Push", "Sign", "Deploy", "Promote"])
+        .says_in_order(&[
+            "::group::preflight",
+            "::group::build",
+            "::group::push",
+            "::group::sign",
+            "::group::deploy",
+            "::group::promote",
+            "released",
+        ])
         .says("demo-web")
         .says("healthy");
     assert_eq!(host.digest("v0.1.0"), host.state().healthy().moving, "{}", ran.text);
@@ -81,7 +89,7 @@ fn red(host: &Host) {
 
 fn without_mount(host: &Host) {
     let before = host.baseline();
-    host.app("cd ~/src/demo && cp .forgejo/workflows/release.yml /tmp/release.yml && sed -i '/volumes:/,/:\\/data/d' .forgejo/workflows/release.yml").ok();
+    host.app("cd ~/src/demo && cp .forgejo/workflows/release.yml /tmp/release.yml && sed -i '/:\\/data$/d' .forgejo/workflows/release.yml").ok();
     let ran = push(host, "v0.9.1");
     host.app("cp /tmp/release.yml ~/src/demo/.forgejo/workflows/release.yml").ok();
     assert_ne!(ran.code, 0, "{}", ran.text);
