@@ -20,7 +20,7 @@ pub mod report;
 pub mod requests;
 pub mod services;
 pub mod state_dir;
-pub mod trust;
-pub mod verify;
 #[cfg(test)]
 mod testing;
+pub mod trust;
+pub mod verify;

@@ -72,7 +72,7 @@ fn green(host: &Host) {
         .says("healthy");
     assert_eq!(host.digest("v0.1.0"), host.state().healthy().moving, "{}", ran.text);
     let commit = host.app("git -C ~/src/demo rev-parse --short=7 HEAD").ok();
-    host.app("podman exec demo-web printenv GIT_HASH").ok().says(commit.trimmed());
+    host.app("podman inspect --format '{{.Config.Env}}' demo-web").ok().says(commit.trimmed());
 }
 
 fn red(host: &Host) {
