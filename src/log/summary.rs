@@ -30,11 +30,13 @@ impl Summary {
     }
 }
 
-/// A duration as people read it: tenths below a minute, then minutes and seconds.
+/// A duration as people read it: milliseconds below a second, tenths below a minute, then minutes and seconds.
 #[must_use]
 pub(super) fn seconds(took: Duration) -> String {
     let whole = took.as_secs();
-    if whole < 60 { format!("{:.1} s", took.as_secs_f64()) } else { format!("{} min {} s", whole / 60, whole % 60) }
+    if whole < 1 {
+        format!("{} ms", took.as_millis())
+    } else if whole < 60 { format!("{:.1} s", took.as_secs_f64()) } else { format!("{} min {} s", whole / 60, whole % 60) }
 }
 
 #[cfg(test)]

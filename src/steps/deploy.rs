@@ -86,8 +86,10 @@ impl Verdict {
         for Service { name, state, detail } in &self.services {
             log.quote(format!("{name}: {state} {detail}").trim_end());
         }
-        let word = if self.is_ok() { "ok" } else { "no" };
-        log.say(&format!("the host says {word} to {tag}: {} ({})", self.outcome, self.kind));
+        log.say(&match self.is_ok() {
+            true => format!("the host says ok: {tag} {}", self.outcome),
+            false => format!("the host says no: {tag} {} ({})", self.outcome, self.kind),
+        });
         if !self.reason.is_empty() {
             log.quote(self.reason.as_str());
         }

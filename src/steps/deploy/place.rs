@@ -24,10 +24,11 @@ pub struct Place {
 
 impl Place {
     pub(super) fn open(directory: &Path, must_be_mount: bool, form: Form) -> Result<Place, DeployError> {
-        let dir = Dir::open(directory).map_err(DeployError::Directory)?;
-        if must_be_mount && !is_mount(directory)? {
+        // In a job's container a directory that is not there is a volume that the runner left out.
+        if must_be_mount && !(directory.exists() && is_mount(directory)?) {
             return Err(DeployError::NotMounted(directory.to_owned()));
         }
+        let dir = Dir::open(directory).map_err(DeployError::Directory)?;
         let owner = dir.owner().map_err(DeployError::Directory)?;
         let mut place = Place { dir, owners: Owners::own_and(&[owner]), host: None };
         if form == Form::Full {

@@ -199,7 +199,7 @@ async fn a_no_is_a_verdict_too() {
     assert!(!verdict.is_ok());
     verdict.show(&host.tag, &host.log);
     let printed = host.printed.text();
-    assert!(printed.contains("the host says no to v1.0.0: refused (downgrade)"), "{printed}");
+    assert!(printed.contains("the host says no: v1.0.0 refused (downgrade)"), "{printed}");
     assert!(printed.contains("v1.0.0 is older than v2.0.0"), "{printed}");
 }
 
@@ -234,6 +234,8 @@ async fn nobody_there_is_told_at_once() {
     assert_eq!(error.kind(), "handoff-not-mounted");
     assert!(error.hint().unwrap().contains("valid_volumes"));
     let error = check(&host.path("absent"), true, Form::Full).unwrap_err();
+    assert_eq!(error.kind(), "handoff-not-mounted", "a volume that the runner left out is not there at all");
+    let error = check(&host.path("absent"), false, Form::Full).unwrap_err();
     assert_eq!(error.kind(), "handoff-missing");
     assert_eq!(host.requests_left(), 0);
 }
