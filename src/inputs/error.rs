@@ -62,6 +62,14 @@ pub enum InputError {
         /// Why they do.
         why: &'static str,
     },
+    /// A secret where the path of its file belongs. It is not shown.
+    #[error("{name} is no path: it looks like the content of a file")]
+    NotAPath {
+        /// The input.
+        name: &'static str,
+        /// The input that takes the secret itself.
+        meant: &'static str,
+    },
     /// An input that names a file, and the file cannot be read.
     #[error("cannot read the file of {name}, {}", text::escape(&path.to_string_lossy()))]
     Unreadable {
@@ -97,7 +105,7 @@ impl Explain for InputError {
             InputError::Unknown { .. } => "unknown-input",
             InputError::NotYet { .. } => "unsupported-input",
             InputError::Missing { .. } => "missing-input",
-            InputError::Invalid { .. } | InputError::Line { .. } => "invalid-input",
+            InputError::Invalid { .. } | InputError::Line { .. } | InputError::NotAPath { .. } => "invalid-input",
             InputError::Conflict { .. } => "contradictory-input",
             InputError::Unreadable { .. } => "unreadable-input",
         }
@@ -112,6 +120,7 @@ impl Explain for InputError {
             InputError::Unreadable { .. } => {
                 Some("in a workflow, the file must be in a volume of the job that the runner allows".to_owned())
             }
+            InputError::NotAPath { meant, .. } => Some(format!("give the secret itself as {meant}")),
             InputError::Invalid { .. } | InputError::Line { .. } | InputError::Conflict { .. } => None,
         }
     }

@@ -1,5 +1,6 @@
 //! From text to `Inputs`: each value in its grammar, then all of them against each other.
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -8,14 +9,15 @@ use std::time::Duration;
 use tagship_core::reference::{Digest, Repository};
 use tagship_core::registry::Target;
 use tagship_core::secret::Secret;
+use tagship_core::signature::annotations::MEANINGFUL;
 
 use super::{Access, Build, Check, Form, Handoff, InputError, Inputs, Key, Origin, Raw, Step, TransparencyLog, lines};
 
 /// The largest file that an input may name: keys, passwords and certificates are far smaller.
 const LARGEST_FILE: u64 = 1024 * 1024;
 
-/// The annotations that come by themselves; an input that gave one of them would contradict the facts.
-const OWN_ANNOTATIONS: [&str; 5] = ["tag", "repository", "commit", "created", "run"];
+/// The longest timeout that is taken: no job lives longer, and clocks can be added to it without running over.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl Inputs {
     /// Makes sense of what was given. Files that inputs name are read here, once.
@@ -216,6 +218,11 @@ fn secret(
     both: &'static str,
 ) -> Result<Option<Secret>, InputError> {
     let value = raw.take_secret(name);
+    // A message shows the paths that cannot be read, and no runner masks a secret that is written on one line instead
+    // of its own many.
+    if raw.get(file).is_some_and(|path| path.contains('\n') || path.starts_with("-----BEGIN")) {
+        return Err(InputError::NotAPath { name: file, meant: name });
+    }
     let path = raw.get(file).map(PathBuf::from);
     match (value, path) {
         (Some(_), Some(_)) => Err(InputError::Conflict { inputs: both, why: "give one of them" }),
@@ -234,9 +241,10 @@ fn without_line_end(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-fn annotations(raw: &Raw) -> Result<std::collections::BTreeMap<String, String>, InputError> {
+fn annotations(raw: &Raw) -> Result<BTreeMap<String, String>, InputError> {
     let annotations = lines::parse("annotations", raw.get("annotations").unwrap_or_default())?;
-    match OWN_ANNOTATIONS.iter().find(|name| annotations.contains_key(**name)) {
+    // Those come by themselves; an input that gave one of them would contradict the facts.
+    match MEANINGFUL.iter().find(|name| annotations.contains_key(**name)) {
         Some(own) => Err(InputError::invalid("annotations", own, "this annotation comes by itself")),
         None => Ok(annotations),
     }
@@ -280,7 +288,11 @@ fn duration(text: &str) -> Result<Duration, InputError> {
             parsed.try_into().map_err(|_| wrong(&"it is negative"))?
         }
     };
-    if duration.is_zero() { Err(wrong(&"it is nothing")) } else { Ok(duration) }
+    match duration {
+        Duration::ZERO => Err(wrong(&"it is nothing")),
+        _ if duration > LONGEST_TIMEOUT => Err(wrong(&"it is longer than a week")),
+        _ => Ok(duration),
+    }
 }
 
 fn formats(text: Option<&str>) -> Result<(), InputError> {
@@ -334,167 +346,4 @@ fn read(name: &'static str, path: &Path) -> Result<Vec<u8>, InputError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::raw::testing::action;
-    use super::*;
-
-    const MINIMUM: &[(&str, &str)] = &[("image", "registry.test/chris/app"), ("tag", "v1.2.3"), ("key", "PEM")];
-
-    fn parse(inputs: &[(&str, &str)]) -> Result<Inputs, InputError> {
-        Inputs::parse(action(inputs)?, None, Origin::default())
-    }
-
-    fn with(more: &[(&str, &str)]) -> Result<Inputs, InputError> {
-        parse(&[MINIMUM, more].concat())
-    }
-
-    #[test]
-    fn the_minimum() {
-        let inputs = with(&[]).unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(inputs.steps, Step::ALL);
-        assert_eq!(inputs.moving_tag.as_ref().map(|tag| tag.as_str()), Some("stable"));
-        assert_eq!(inputs.build.context, Path::new("."));
-        assert_eq!(inputs.handoff.directory, Path::new("/data"));
-        assert_eq!((inputs.handoff.form, inputs.handoff.timeout), (Form::Full, None));
-        assert_eq!(inputs.log.map(|log| log.url.to_string()).as_deref(), Some("https://rekor.sigstore.dev/"));
-        assert!(inputs.access.login.is_none() && !inputs.force && inputs.digest.is_none());
-    }
-
-    #[test]
-    fn the_tag_comes_from_the_push() {
-        let raw = || action(&[("image", "registry.test/app"), ("key", "PEM")]);
-        let origin = Origin { git_tag: Some("v9".to_owned()), ..Origin::default() };
-        let inputs = Inputs::parse(raw().expect("known"), None, origin).unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(inputs.tag.as_str(), "v9");
-        let error = Inputs::parse(raw().expect("known"), None, Origin::default()).err().expect("no tag");
-        assert!(matches!(error, InputError::Missing { name: "tag", .. }), "{error}");
-    }
-
-    #[test]
-    fn a_git_tag_that_no_registry_takes_is_named() {
-        let origin = Origin { git_tag: Some("release/1".to_owned()), ..Origin::default() };
-        let raw = action(&[("image", "registry.test/app"), ("key", "PEM")]).expect("known");
-        let error = Inputs::parse(raw, None, origin).err().expect("no tag");
-        assert!(matches!(error, InputError::Invalid { name: "tag", .. }), "{error}");
-    }
-
-    /// The defect, the inputs, and what the message names.
-    type Vector<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
-
-    #[test]
-    fn contradictions_and_gaps_are_named() {
-        let digest = Digest::of(b"x").to_string();
-        let vectors: &[Vector<'_>] = &[
-            ("no image", &[("tag", "v1"), ("key", "PEM")], "image"),
-            ("no registry", &[("image", "app"), ("tag", "v1"), ("key", "PEM")], "image"),
-            ("a tag in the image", &[("image", "r.test/app:v1"), ("tag", "v1"), ("key", "PEM")], "image"),
-            ("upper case", &[("image", "r.test/App"), ("tag", "v1"), ("key", "PEM")], "image"),
-            ("no key", &[("image", "r.test/app"), ("tag", "v1")], "key"),
-            ("a password alone", &[("image", "r.test/app"), ("tag", "v1"), ("key-password", "x")], "key"),
-            ("no key to verify", &[("image", "r.test/app"), ("tag", "v1"), ("steps", "deploy")], "public-key"),
-        ];
-        for (name, inputs, expected) in vectors {
-            let error = parse(inputs).err().unwrap_or_else(|| panic!("{name} was taken")).to_string();
-            assert!(error.contains(expected), "{name}: {error}");
-        }
-        let digest = digest.as_str();
-        let more: &[Vector<'_>] = &[
-            ("a bad tag", &[("tag", "v1 2")], "tag"),
-            ("a bad moving tag", &[("moving-tag", "-x")], "moving-tag"),
-            ("one tag twice", &[("moving-tag", "v1.2.3")], "tag and moving-tag"),
-            ("a bad digest", &[("steps", "sign"), ("digest", "sha256:0")], "digest"),
-            ("a digest to push", &[("digest", digest)], "digest and steps"),
-            ("an unknown step", &[("steps", "build,test")], "steps"),
-            ("a step twice", &[("steps", "build,push,build")], "steps"),
-            ("no step", &[("steps", ", ,")], "steps"),
-            ("built and not pushed", &[("steps", "build,sign")], "steps"),
-            ("pushed and not signed", &[("steps", "push,deploy")], "steps"),
-            ("pushed and promoted unsigned", &[("steps", "build,push,promote")], "steps"),
-            ("nothing to force", &[("steps", "sign"), ("force", "true")], "force and steps"),
-            ("nowhere to promote", &[("steps", "promote"), ("moving-tag", "")], "steps and moving-tag"),
-            ("a bad flag", &[("force", "yes")], "force"),
-            ("another bad flag", &[("tlog", "1")], "tlog"),
-            ("several platforms", &[("platforms", "linux/amd64,linux/arm64")], "platforms"),
-            ("half a platform", &[("platforms", "arm64")], "platforms"),
-            ("bundles", &[("signature-formats", "sig,bundle")], "signature-formats"),
-            ("another format", &[("signature-formats", "pgp")], "signature-formats"),
-            ("a user alone", &[("registry-user", "ci")], "registry-token"),
-            ("a token alone", &[("registry-token", "t")], "registry-user"),
-            ("two tokens", &[("registry-token", "t"), ("registry-token-file", "/dev/null")], "registry-token-file"),
-            ("two keys", &[("key-file", "/dev/null")], "key and key-file"),
-            ("two passwords", &[("key-password", "p"), ("key-password-file", "x")], "key-password-file"),
-            ("no such key file", &[("key-password-file", "/nowhere/at/all")], "key-password-file"),
-            ("a directory as a file", &[("ca", "/")], "ca"),
-            ("no such authority", &[("ca", "/nowhere/ca.pem")], "/nowhere/ca.pem"),
-            ("our annotation", &[("annotations", "commit=x")], "annotations"),
-            ("a bad label", &[("labels", "a=1\nb")], "labels, line 2"),
-            ("a bad argument", &[("build-args", "A")], "build-args, line 1"),
-            ("another form", &[("handoff-form", "json")], "handoff-form"),
-            ("no address", &[("rekor-url", "rekor")], "rekor-url"),
-            ("another scheme", &[("rekor-url", "file:///etc/passwd")], "rekor-url"),
-            ("a password in the address", &[("rekor-url", "https://a:b@rekor.test")], "rekor-url"),
-            ("no time", &[("timeout", "0")], "timeout"),
-            ("no unit", &[("timeout", "ten")], "timeout"),
-            ("before now", &[("timeout", "-5s")], "timeout"),
-        ];
-        for (name, inputs, expected) in more {
-            // A later input of the same name wins in the table's map, as in the runner's environment.
-            let error = with(inputs).err().unwrap_or_else(|| panic!("{name} was taken")).to_string();
-            assert!(error.contains(expected), "{name}: {error}");
-        }
-    }
-
-    #[test]
-    fn no_error_shows_a_secret() {
-        let secret = "hunter22-very-secret";
-        for inputs in [
-            &[("registry-token", secret)][..],
-            &[("key-password", secret), ("key-password-file", "x")],
-            &[("key", secret), ("key-file", "x")],
-        ] {
-            let error = with(inputs).err().expect("refused");
-            assert!(!format!("{error} {error:?}").contains(secret));
-        }
-    }
-
-    #[test]
-    fn times() {
-        for (text, seconds) in [("90", 90), ("90s", 90), ("10m", 600), ("1h", 3600), ("1h 30m", 5400), (" 5m ", 300)] {
-            assert_eq!(duration(text).expect(text), Duration::from_secs(seconds), "{text}");
-        }
-    }
-
-    #[test]
-    fn steps_in_any_order_and_writing() {
-        for text in ["deploy,sign", "sign deploy", "sign\ndeploy\n", " deploy , sign,"] {
-            assert_eq!(parse_steps(Some(text)).expect(text), [Step::Sign, Step::Deploy], "{text:?}");
-        }
-    }
-
-    #[test]
-    fn files_lose_one_line_end() {
-        for (content, expected) in
-            [("p", "p"), ("p\n", "p"), ("p\r\n", "p"), ("p\n\n", "p\n"), (" p ", " p "), ("", "")]
-        {
-            assert_eq!(without_line_end(content.as_bytes().to_vec()), expected.as_bytes(), "{content:?}");
-        }
-    }
-
-    #[test]
-    fn pem_or_path() {
-        let text = "-----BEGIN PUBLIC KEY-----\nx\n-----END PUBLIC KEY-----";
-        assert_eq!(pem("ca", Some(text)).expect("text"), Some(format!("{text}\n").into_bytes()));
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(file.path(), text).expect("written");
-        assert_eq!(pem("ca", file.path().to_str()).expect("a file"), Some(text.into()));
-        assert_eq!(pem("ca", Some(" ")).expect("nothing"), None);
-    }
-
-    #[test]
-    fn every_secret_is_hidden_with_its_header() {
-        let inputs = with(&[("registry-user", "ci"), ("registry-token", "t0ken"), ("key-password", "pass")]);
-        let mut hidden = Vec::new();
-        inputs.unwrap_or_else(|error| panic!("{error}")).each_secret(|secret| hidden.push(secret.to_owned()));
-        assert_eq!(hidden, ["t0ken", "ci:t0ken", "PEM", "pass"]);
-    }
-}
+mod tests;
