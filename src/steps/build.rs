@@ -116,7 +116,8 @@ impl Explain for BuildError {
 
 /// What to try for the failures that have nothing to do with the Containerfile.
 fn hint_for(message: &str) -> Option<&'static str> {
-    let lower = message.to_lowercase();
+    // A file that a build may not open is denied, too, and no login helps.
+    let lower = message.to_lowercase().replace("permission denied", "");
     let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
     if has(&["x509", "unknown authority"]) {
         Some("the engine pulls base images: it must trust their registry's authority, in /etc/containers/certs.d")
@@ -235,6 +236,7 @@ mod tests {
             ("unauthorized: authentication required", Some("registry-auth-file")),
             ("write /x: no space left on device", Some("prune")),
             ("exit status 1", None),
+            ("creating build container: open /x: permission denied", None),
         ];
         for (message, expected) in vectors {
             let hint = hint_for(message);

@@ -132,9 +132,12 @@ impl Reason {
     fn of(message: &str) -> Option<Reason> {
         let lower = message.to_lowercase();
         let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+        // Whole words: digests are full of such numbers.
+        let status = |wanted: &str| lower.split(|c: char| !c.is_alphanumeric()).any(|word| word == wanted);
+        let denied = has(&["unauthorized", "authentication required", "denied", "reqpackageaccess"]);
         if has(&["x509", "unknown authority", "certificate"]) {
             Some(Reason::Authority)
-        } else if has(&["unauthorized", "authentication required", "denied", "reqpackageaccess", "401", "403"]) {
+        } else if denied || status("401") || status("403") {
             Some(Reason::Login)
         } else if has(&["connection refused", "no such host", "i/o timeout", "no route to host", "unreachable"]) {
             Some(Reason::Unreachable)
@@ -288,6 +291,12 @@ mod tests {
         }
     }
 
+    #[test]
+    fn numbers_in_a_digest_are_no_status() {
+        let message = format!("writing blob sha256:{}401{}: broken pipe", "0".repeat(30), "a".repeat(31));
+        assert_eq!(Reason::of(&message), None);
+    }
+
     #[tokio::test]
     async fn refusals_say_what_to_try() {
         let vectors = [
@@ -299,6 +308,7 @@ mod tests {
                 "engine-unknown-ca",
                 "certs.d",
             ),
+            ("received unexpected HTTP status: 403 Forbidden", "push-denied", "write:package"),
             ("dial tcp 127.0.0.1:5000: connect: connection refused", "engine-unreachable", "reach"),
             ("dial tcp: lookup registry.test: no such host", "engine-unreachable", "reach"),
             ("registry.test/app:v1: image not known", "image-absent", "build"),
