@@ -8,6 +8,8 @@
 //! before they are parsed, and no file type makes anything here block or leave the directory.
 
 pub mod dir;
+#[cfg(test)]
+mod document;
 pub mod fields;
 pub mod follow;
 pub mod form;
