@@ -117,15 +117,16 @@ pub async fn run<H: Host>(
     let Some(handoff) = handoff else { return loaded.map(|_| ()).map_err(CommandError::Config) };
     let (owners, budget) = match &loaded {
         Ok(settings) => (Owners::own_and(&settings.requesters), settings.budget),
-        Err(_) => (Owners::own_and(&[]), DEFAULT_BUDGET),
+        // Whose requests count is not known, but all of them can be told what is wrong.
+        Err(_) => (Owners::Anyone, DEFAULT_BUDGET),
     };
     let rules = Rules::here(owners, budget).map_err(CommandError::Boot)?;
     let mut desk = Desk::open(app, state.clone(), host)?;
     let requests = Requests::open(state)?;
     let inbox = Inbox::open(Dir::open(handoff.path())?, rules, requests).await?;
-    let round = Round { app, configuration, inbox: &inbox, handoff: &handoff };
+    let round = Round { app, configuration, at_first: &loaded, inbox: &inbox, handoff: &handoff };
     // Requests are claimed, and their logs kept alive, for as long as anything is being done.
-    let mut answered = inbox.beside(round.end_interrupted(&mut desk, &loaded)).await?;
+    let mut answered = inbox.beside(round.end_interrupted(&mut desk)).await;
     round.announce(&desk, &loaded);
     let desk = Mutex::new((&mut desk, &mut answered));
     let worked = inbox.work(|arrival, progress| async {
@@ -148,20 +149,18 @@ pub async fn run<H: Host>(
 struct Round<'a> {
     app: &'a App,
     configuration: &'a Configuration<'a>,
+    /// What the configuration was when the round began.
+    at_first: &'a Result<Settings, ConfigError>,
     inbox: &'a Inbox,
     handoff: &'a Dir,
 }
 
 impl Round<'_> {
     /// Ends what an earlier run left in the middle, and answers whoever waits for it. Whether there was anybody.
-    async fn end_interrupted<H: Host>(
-        &self,
-        desk: &mut Desk<'_, H>,
-        settings: &Result<Settings, ConfigError>,
-    ) -> Result<bool, CommandError> {
+    async fn end_interrupted<H: Host>(&self, desk: &mut Desk<'_, H>) -> bool {
         let waiting = self.inbox.interrupted();
         let progress = waiting.first().map_or_else(Progress::none, |arrival| self.inbox.progress(arrival));
-        let recovered = match settings {
+        let recovered = match self.at_first {
             Ok(settings) => desk.recover(settings, &Told::new(progress)).await.map_err(|failure| {
                 Status::new(Outcome::Interrupted, &failure.kind, &format!("{}; it will be ended later", failure.reason))
             }),
@@ -172,6 +171,7 @@ impl Round<'_> {
                 Err(Status::new(Outcome::Interrupted, error.kind(), &reason))
             }
         };
+        let mut told = true;
         for arrival in &waiting {
             let order = order(arrival);
             let status = match &recovered {
@@ -182,33 +182,41 @@ impl Round<'_> {
                 }
                 Err(status) => desk.refuse(&order, status.clone()),
             };
-            self.inbox.answer(arrival, status)?;
+            // One that cannot be written now is written later, and keeps no other one back.
+            if let Err(error) = self.inbox.answer(arrival, status) {
+                report::error(&error);
+                told = false;
+            }
         }
         match recovered {
-            Ok(Some(_)) => desk.close(),
-            Ok(None) => {}
+            Ok(Some(_)) if told => desk.close(),
+            Ok(_) => {}
             Err(status) => {
                 report::line(Urgency::Error, status.reason.as_str());
                 desk.postpone();
             }
         }
-        Ok(!waiting.is_empty())
+        !waiting.is_empty()
     }
 
     /// Decides on one request, does what was decided, and tells what runs now.
     async fn decide<H: Host>(&self, desk: &mut Desk<'_, H>, arrival: Arrival, progress: Progress) -> Status {
         let order = order(&arrival);
         let told = Told::new(progress);
+        // The request before this one has its answer by now.
+        desk.close();
         // A word for `systemctl status`; without a service manager nobody asks.
         let _ = sd_notify::notify(&[NotifyState::Status(&format!("deploying {}", order.asked))]);
         told.tell("claim", "claimed", &format!("{}: {} was asked for", self.app, order.asked));
-        // Read anew for each request, after its claim: it may have been mended, or broken, since the last one.
-        let settings = (self.configuration.load)();
-        let status = match &settings {
+        // Read anew for each request, after its claim: it may have been broken since the last one. If it was mended,
+        // that counts from the next run on: this one has claimed without knowing whose requests are accepted.
+        let read = self.at_first.is_ok().then(|| (self.configuration.load)());
+        let settings = read.as_ref().unwrap_or(self.at_first);
+        let status = match settings {
             Ok(settings) => self.deploy(desk, settings, (&arrival, &order), &told).await,
             Err(error) => desk.refuse(&order, told_no(&told, "config", error)),
         };
-        self.announce(desk, &settings);
+        self.announce(desk, settings);
         status
     }
 
@@ -219,14 +227,8 @@ impl Round<'_> {
         (arrival, order): (&Arrival, &Order),
         told: &Told,
     ) -> Status {
-        // What the last request left is told by now; what an earlier run left may not have been ended yet.
-        match desk.recover(settings, told).await {
-            Ok(Some(_)) => desk.close(),
-            Ok(None) => {}
-            Err(failure) => {
-                let reason = format!("an interrupted deploy must be ended first: {}", failure.reason);
-                return desk.refuse(order, Status::new(Outcome::Refused, &failure.kind, &reason));
-            }
+        if let Err(failure) = desk.make_way(settings, told).await {
+            return desk.refuse(order, desk::in_the_way(&failure));
         }
         let approved = async {
             let registry = desk.host().registry(settings).await?;

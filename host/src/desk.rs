@@ -120,6 +120,10 @@ impl<'h, H: Host> Desk<'h, H> {
         let Some(current) = self.journal.current().cloned() else { return Ok(None) };
         let order = Order { request: current.request, asked: current.asked, started: current.started };
         if let Some(verdict) = current.verdict {
+            // Killed between writing it down and saying so, or between saying so and answering.
+            if self.history.last().is_none_or(|last| last.status != verdict) {
+                self.conclude(&order, &verdict);
+            }
             return Ok(Some((order.request, verdict)));
         }
         let digest = current.release.as_ref().map(|(release, _)| release.digest);
@@ -137,15 +141,20 @@ impl<'h, H: Host> Desk<'h, H> {
                 );
                 let adapters = self.host.adapters(settings).await?;
                 let ground = ground(settings, &adapters, told);
-                let mut ended = deploy::recover(&ground, &mut self.journal, entry).await;
-                if ended.verdict == Verdict::Deployed && ended.image.is_none() {
-                    ended.image = image_in_use(&adapters.containers, settings).await;
-                }
+                let ended = deploy::recover(&ground, &mut self.journal, entry).await?;
                 self.settle(&order, digest, ended)
             }
         };
         self.conclude(&order, &status);
         Ok(Some((order.request, status)))
+    }
+
+    /// Ends what an earlier run left in the middle and was not ended yet, so that something new may begin.
+    pub async fn make_way(&mut self, settings: &Settings, told: &Told) -> Result<(), Failure> {
+        if self.recover(settings, told).await?.is_some() {
+            self.close();
+        }
+        Ok(())
     }
 
     /// The verdict on a request whose deploy was stopped before its first effect.
@@ -345,6 +354,13 @@ pub fn refusal(error: &dyn Explain) -> Status {
     Status::new(Outcome::Refused, error.kind(), &words(&Failure::of(error), &[]))
 }
 
+/// The refusal of something new while what was interrupted cannot be ended.
+pub fn in_the_way(failure: &Failure) -> Status {
+    let cause =
+        Failure { reason: format!("an interrupted deploy must be ended first: {}", failure.reason), ..failure.clone() };
+    Status::new(Outcome::Refused, &failure.kind, &words(&cause, &[]))
+}
+
 fn words(cause: &Failure, broken: &[Failure]) -> String {
     let mut words = sentence(cause);
     for failure in broken {
@@ -387,13 +403,4 @@ fn refused(failure: Failure) -> Ended {
 fn ground<'a, U, S, C>(settings: &'a Settings, adapters: &'a Adapters<U, S, C>, told: &'a Told) -> Ground<'a, U, S, C> {
     let Adapters { units, store, containers } = adapters;
     Ground { settings, units, store, containers, report: told }
-}
-
-async fn image_in_use(containers: &impl Containers, settings: &Settings) -> Option<ImageId> {
-    for service in settings.all_services() {
-        if let Ok(Some(container)) = containers.find(service).await {
-            return Some(container.image);
-        }
-    }
-    None
 }

@@ -123,8 +123,13 @@ mod tests {
         journal.begin(expected.clone()).unwrap();
         assert_eq!(Journal::open(dir.clone()).unwrap().current(), Some(&expected));
 
-        let entry =
-            InFlight { goal: RecordedGoal::PutBack, services: vec![], groups: vec![], phase: Phase::Replacing(1) };
+        let entry = InFlight {
+            goal: RecordedGoal::PutBack,
+            services: vec![],
+            groups: vec![],
+            phase: Phase::Replacing(1),
+            image: None,
+        };
         journal.save(&entry).unwrap();
         expected.entry = Some(entry);
         assert_eq!(Journal::open(dir.clone()).unwrap().current(), Some(&expected));

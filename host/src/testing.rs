@@ -125,6 +125,8 @@ pub(crate) struct State {
     pub(crate) signatures: BTreeMap<Digest, Vec<Layer>>,
     pub(crate) registry_down: bool,
     pub(crate) engine_down: bool,
+    /// The engine can be connected to, and then finds no container.
+    pub(crate) engine_silent: bool,
     /// Images whose containers never get healthy.
     pub(crate) sick: BTreeSet<ImageId>,
     pub(crate) names: BTreeMap<String, ImageId>,
@@ -205,21 +207,21 @@ impl Host for World {
     }
 }
 
-/// What cannot go wrong in this world.
+/// What can go wrong in this world, once everything is connected.
 #[derive(Debug, thiserror::Error)]
-#[error("never")]
-pub(crate) struct Never;
+#[error("nobody answers")]
+pub(crate) struct Silent;
 
-impl Explain for Never {
+impl Explain for Silent {
     fn kind(&self) -> &'static str {
-        "never"
+        "silent"
     }
 }
 
 impl Units for World {
-    type Error = Never;
+    type Error = Silent;
 
-    async fn inspect(&self, service: &ServiceName) -> Result<UnitFacts, Never> {
+    async fn inspect(&self, service: &ServiceName) -> Result<UnitFacts, Silent> {
         let active = if self.state().runs.contains_key(service) { "active" } else { "inactive" };
         Ok(UnitFacts {
             load: "loaded".into(),
@@ -231,7 +233,7 @@ impl Units for World {
         })
     }
 
-    async fn restart(&self, service: &ServiceName) -> Result<(), Never> {
+    async fn restart(&self, service: &ServiceName) -> Result<(), Silent> {
         let mut state = self.state();
         state.restarts += 1;
         let container = state.restarts;
@@ -241,7 +243,7 @@ impl Units for World {
         Ok(())
     }
 
-    async fn stop(&self, service: &ServiceName) -> Result<(), Never> {
+    async fn stop(&self, service: &ServiceName) -> Result<(), Silent> {
         self.state().runs.remove(service);
         Ok(())
     }
@@ -252,40 +254,43 @@ impl Units for World {
 }
 
 impl Store for World {
-    type Error = Never;
+    type Error = Silent;
 
-    async fn pull(&self, verified: &Verified, _: &(dyn Fn(&str) + Sync)) -> Result<Pulled, Never> {
+    async fn pull(&self, verified: &Verified, _: &(dyn Fn(&str) + Sync)) -> Result<Pulled, Silent> {
         Ok(Pulled::new(verified, image_of(verified.digest()), true))
     }
 
-    async fn resolve(&self, name: &LocalName) -> Result<Option<ImageId>, Never> {
+    async fn resolve(&self, name: &LocalName) -> Result<Option<ImageId>, Silent> {
         Ok(self.state().names.get(&name.to_string()).cloned())
     }
 
-    async fn has(&self, _: &ImageId) -> Result<bool, Never> {
+    async fn has(&self, _: &ImageId) -> Result<bool, Silent> {
         Ok(true)
     }
 
-    async fn place(&self, leave: Leave<'_>, name: &LocalName) -> Result<(), Never> {
+    async fn place(&self, leave: Leave<'_>, name: &LocalName) -> Result<(), Silent> {
         self.state().names.insert(name.to_string(), leave.image().clone());
         Ok(())
     }
 
-    async fn forget(&self, name: &LocalName) -> Result<(), Never> {
+    async fn forget(&self, name: &LocalName) -> Result<(), Silent> {
         self.state().names.remove(&name.to_string());
         Ok(())
     }
 
-    async fn keep(&self, _: &ImageId) -> Result<(), Never> {
+    async fn keep(&self, _: &ImageId) -> Result<(), Silent> {
         Ok(())
     }
 }
 
 impl Containers for World {
-    type Error = Never;
+    type Error = Silent;
 
-    async fn find(&self, service: &ServiceName) -> Result<Option<ContainerFacts>, Never> {
+    async fn find(&self, service: &ServiceName) -> Result<Option<ContainerFacts>, Silent> {
         let state = self.state();
+        if state.engine_silent {
+            return Err(Silent);
+        }
         Ok(state.runs.get(service).map(|(image, container)| ContainerFacts {
             id: id(*container),
             image: image.clone(),

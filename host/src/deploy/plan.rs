@@ -67,7 +67,7 @@ pub(crate) fn record(settings: &Settings, goal: RecordedGoal, facts: &[Facts]) -
     }
     let index = |name: &ServiceName| facts.iter().position(|f| f.role == Role::Service && f.name == *name);
     let groups = settings.services.iter().map(|group| group.iter().filter_map(index).collect()).collect();
-    Ok(InFlight { goal, services, groups, phase: Phase::Pulling })
+    Ok(InFlight { goal, services, groups, phase: Phase::Pulling, image: None })
 }
 
 /// What decisions need of a record.

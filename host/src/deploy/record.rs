@@ -25,6 +25,9 @@ pub struct InFlight {
     pub groups: Vec<Vec<usize>>,
     /// How far it has come.
     pub phase: Phase,
+    /// What was pulled for it, once it was: a recovery must not take the word of what runs by then.
+    #[serde(default)]
+    pub image: Option<ImageId>,
 }
 
 /// What a deploy was about, as far as a recovery must know.

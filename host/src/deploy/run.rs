@@ -93,21 +93,20 @@ pub async fn put_back<U: Units, S: Store, C: Containers>(
 }
 
 /// Ends a deploy that an earlier run of the program left in the middle: everything runs what it ran before, unless the
-/// deploy was already proven.
+/// deploy was already proven. After an error nothing was touched: what is there cannot even be looked at, and a later
+/// run has to end it.
 pub async fn recover<U: Units, S: Store, C: Containers>(
     ground: &Ground<'_, U, S, C>,
     journal: &mut dyn Journal,
     entry: InFlight,
-) -> Ended {
+) -> Result<Ended, Failure> {
     let names = entry.services.iter().map(|s| (s.name.clone(), s.role, s.local.clone())).collect();
-    let facts = match look(ground, names).await {
-        Ok(facts) => facts,
-        Err(failure) => return failed(failure),
-    };
+    let facts = look(ground, names).await?;
     let astray = plan::astray(&entry, &facts);
     let (machine, effects) = Machine::recover(plan::shape(&entry, false), entry.phase.clone(), &astray);
     let world = World::new(ground, entry.services.clone(), Source::Nothing);
-    drive(&world, journal, entry, machine, effects).await
+    let image = entry.image.clone();
+    Ok(Ended { image, ..drive(&world, journal, entry, machine, effects).await })
 }
 
 async fn forward<U: Units, S: Store, C: Containers>(
@@ -203,6 +202,7 @@ async fn drive<U: Units, S: Store, C: Containers>(
     let mut save = |phase: Phase| {
         world.tell_phase(&phase);
         entry.phase = phase;
+        entry.image = world.pulled().or(entry.image.take());
         journal.save(&entry).map_err(|error| Failure::of(&*error))
     };
     loop {

@@ -93,6 +93,11 @@ impl<'a, U: Units, S: Store, C: Containers> World<'a, U, S, C> {
         })
     }
 
+    /// The new image, once it is in the store.
+    pub(super) fn pulled(&self) -> Option<ImageId> {
+        self.pulled.get().map(|pulled| pulled.image().clone())
+    }
+
     async fn pull(&self) -> Result<(), Failure> {
         let Source::Verified(verified) = &self.source else { return Ok(()) };
         let begun = Instant::now();
@@ -292,7 +297,7 @@ impl<'a, U: Units, S: Store, C: Containers> World<'a, U, S, C> {
             verdict: end.verdict,
             cause: end.cause,
             broken: end.broken,
-            image: self.pulled.get().map(|pulled| pulled.image().clone()),
+            image: self.pulled(),
             services: services.collect(),
         }
     }

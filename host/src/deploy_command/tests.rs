@@ -19,6 +19,7 @@ use crate::{
     journal::{Current, Journal},
     operate::rollback,
     testing::{Signer, World, digest, image_of, repository, settings, tag},
+    trust::Release,
 };
 
 /// A host, its directories, and whoever asks.
@@ -248,6 +249,14 @@ async fn a_broken_configuration_is_an_answer_and_works_once_mended() {
     let status = place.answer(request.id);
     assert_eq!((status.outcome, status.kind.as_str()), (Outcome::Refused, "config-invalid"));
     assert!(status.reason.as_str().contains("`services` is missing; hint:"), "{}", status.reason);
+
+    // Whose requests are accepted was not known when it was claimed.
+    let request = place.request("v0.1.0", digest);
+    place.put(request.id, &request.encode());
+    let first = std::cell::Cell::new(true);
+    let mended_meanwhile = || if first.take() { broken() } else { Ok(place.settings.clone()) };
+    place.run_with(&mended_meanwhile).await.unwrap();
+    assert_eq!(place.answer(request.id).kind.as_str(), "config-invalid");
     place.deploy("v0.1.0").await;
 }
 
@@ -348,6 +357,7 @@ fn kill_in_the_middle(place: &Place, request: &Request, phase: Phase) {
         services: vec![recorded("web"), recorded("worker")],
         groups: vec![vec![0], vec![1]],
         phase,
+        image: Some(new.clone()),
     };
     let mut journal = Journal::open(place.state()).unwrap();
     let current = Current {
@@ -426,6 +436,46 @@ async fn what_cannot_be_ended_now_is_ended_later_and_nothing_new_begins_before()
     place.run().await.unwrap();
     assert_eq!(place.world.running(), Some(image_of(digest("v0.1.0"))));
     assert!(Journal::open(place.state()).unwrap().current().is_none());
+}
+
+#[tokio::test]
+async fn what_cannot_even_be_looked_at_is_ended_later() {
+    let place = Place::new();
+    place.deploy("v0.1.0").await;
+    let request = place.request("v0.2.0", place.world.release(&place.key, "v0.2.0"));
+    begin(&place, &request).await;
+    kill_in_the_middle(&place, &request, Phase::Replacing(0));
+    place.world.state().engine_silent = true;
+    place.run().await.unwrap();
+    let status = place.answer(request.id);
+    assert_eq!((status.outcome, status.kind.as_str()), (Outcome::Interrupted, "silent"));
+    let refused = place.go_back(Some("v0.1.0")).await.unwrap();
+    assert_eq!((refused.outcome, refused.kind.as_str()), (Outcome::Refused, "silent"), "nothing new begins before");
+    place.world.state().engine_silent = false;
+    // Nothing waits any more: the timer's next run ends it.
+    place.run().await.unwrap();
+    assert_eq!(place.world.running(), Some(image_of(digest("v0.1.0"))));
+    assert!(Journal::open(place.state()).unwrap().current().is_none());
+}
+
+#[tokio::test]
+async fn a_proof_is_of_the_image_that_was_pulled_whatever_runs_by_now() {
+    let place = Place::new();
+    place.deploy("v0.1.0").await;
+    let request = place.request("v0.2.0", place.world.release(&place.key, "v0.2.0"));
+    begin(&place, &request).await;
+    kill_in_the_middle(&place, &request, Phase::Proven);
+    let evidence = place.history().running().unwrap().evidence.clone();
+    let release =
+        Release { tag: request.tag.clone(), digest: request.digest, created: None, commit: None, signed: true };
+    let mut journal = Journal::open(place.state()).unwrap();
+    let current = Current { release: Some((release, evidence)), ..journal.current().cloned().unwrap() };
+    journal.begin(current).unwrap();
+    let foreign = image_of(digest("foreign"));
+    place.world.state().runs.insert("web".parse().unwrap(), (foreign, 100));
+    place.run().await.unwrap();
+    assert_eq!(place.answer(request.id).outcome, Outcome::Deployed);
+    assert_eq!(place.history().running().unwrap().image, image_of(request.digest));
 }
 
 #[tokio::test]

@@ -36,11 +36,15 @@ pub async fn run<H: Host>(
 ) -> Result<Status, NothingEarlier> {
     let told = Told::new(Progress::none());
     let started = Timestamp::now();
+    let order = |asked| Order { request: None, asked, started };
+    if let Err(failure) = desk.make_way(settings, &told).await {
+        let asked = tag.or_else(|| desk.history().trust.running().map(|running| &running.tag)).cloned();
+        return Ok(desk.refuse(&order(asked.ok_or(NothingEarlier)?), desk::in_the_way(&failure)));
+    }
     let known = match tag {
         Some(tag) => desk.history().of_tag(tag).cloned(),
         None => desk.history().previous().cloned(),
     };
-    let order = |asked| Order { request: None, asked, started };
     let (order, approved) = match (known, tag) {
         (Some(proven), _) => {
             told.tell("verify", "start", &format!("going back to {}, proven {:.0}", proven.release.tag, proven.at));

@@ -15,7 +15,7 @@ use super::*;
 use crate::{
     config::{Missing, ServiceName},
     deploy::{ContainerFacts, ContainerId, HealthState, Leave, Left, LocalName, Pulled, UnitFacts, Wanted, Was},
-    testing::{Never, Signer, digest, image_of, repository, settings},
+    testing::{Signer, Silent, digest, image_of, repository, settings},
 };
 
 /// A host in memory.
@@ -73,9 +73,9 @@ impl Host {
 }
 
 impl Units for Host {
-    type Error = Never;
+    type Error = Silent;
 
-    async fn inspect(&self, service: &ServiceName) -> Result<UnitFacts, Never> {
+    async fn inspect(&self, service: &ServiceName) -> Result<UnitFacts, Silent> {
         let active = if self.state().runs.contains_key(service.as_str()) { "active" } else { "inactive" };
         Ok(UnitFacts {
             load: "loaded".into(),
@@ -85,7 +85,7 @@ impl Units for Host {
         })
     }
 
-    async fn restart(&self, service: &ServiceName) -> Result<(), Never> {
+    async fn restart(&self, service: &ServiceName) -> Result<(), Silent> {
         self.log(format!("restart {service}"));
         let mut state = self.state();
         let image = state.names[&format!("localhost/app:{service}")].clone();
@@ -95,7 +95,7 @@ impl Units for Host {
         Ok(())
     }
 
-    async fn stop(&self, service: &ServiceName) -> Result<(), Never> {
+    async fn stop(&self, service: &ServiceName) -> Result<(), Silent> {
         self.log(format!("stop {service}"));
         self.state().runs.remove(service.as_str());
         Ok(())
@@ -107,43 +107,43 @@ impl Units for Host {
 }
 
 impl Store for Host {
-    type Error = Never;
+    type Error = Silent;
 
-    async fn pull(&self, verified: &Verified, progress: &(dyn Fn(&str) + Sync)) -> Result<Pulled, Never> {
+    async fn pull(&self, verified: &Verified, progress: &(dyn Fn(&str) + Sync)) -> Result<Pulled, Silent> {
         self.log("pull".into());
         progress("fetched 1234");
         Ok(Pulled::new(verified, image_of(verified.digest()), self.state().healthcheck))
     }
 
-    async fn resolve(&self, name: &LocalName) -> Result<Option<ImageId>, Never> {
+    async fn resolve(&self, name: &LocalName) -> Result<Option<ImageId>, Silent> {
         Ok(self.state().names.get(&name.to_string()).cloned())
     }
 
-    async fn has(&self, image: &ImageId) -> Result<bool, Never> {
+    async fn has(&self, image: &ImageId) -> Result<bool, Silent> {
         Ok(!self.state().lost.contains(image))
     }
 
-    async fn keep(&self, image: &ImageId) -> Result<(), Never> {
+    async fn keep(&self, image: &ImageId) -> Result<(), Silent> {
         self.log(format!("keep {}", image.short()));
         Ok(())
     }
 
-    async fn place(&self, leave: Leave<'_>, name: &LocalName) -> Result<(), Never> {
+    async fn place(&self, leave: Leave<'_>, name: &LocalName) -> Result<(), Silent> {
         self.log(format!("place {}", name.tag));
         self.state().names.insert(name.to_string(), leave.image().clone());
         Ok(())
     }
 
-    async fn forget(&self, name: &LocalName) -> Result<(), Never> {
+    async fn forget(&self, name: &LocalName) -> Result<(), Silent> {
         self.state().names.remove(&name.to_string());
         Ok(())
     }
 }
 
 impl Containers for Host {
-    type Error = Never;
+    type Error = Silent;
 
-    async fn find(&self, service: &ServiceName) -> Result<Option<ContainerFacts>, Never> {
+    async fn find(&self, service: &ServiceName) -> Result<Option<ContainerFacts>, Silent> {
         Ok(self.state().runs.get(service.as_str()).map(|(image, number)| ContainerFacts {
             id: container(*number),
             image: image.clone(),
@@ -364,7 +364,7 @@ async fn a_crash_in_the_middle_is_ended_from_the_record() {
     let mut entry = scene.host.state().entry.clone().unwrap();
     // As if it had been killed while the second group was being replaced.
     entry.phase = Phase::Replacing(1);
-    let ended = recover(&ground(&scene.host, &scene.settings), &mut Disk(&scene.host), entry).await;
+    let ended = recover(&ground(&scene.host, &scene.settings), &mut Disk(&scene.host), entry).await.unwrap();
     assert_eq!(ended.verdict, Verdict::Interrupted);
     assert_eq!(scene.host.now(), [scene.old.clone(), scene.old.clone()]);
 }
