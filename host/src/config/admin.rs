@@ -15,7 +15,7 @@ use super::{
 /// One file below `/etc/tagship`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct AdminFile {
+pub(super) struct AdminFile {
     image: Option<Repository>,
     #[serde(default)]
     services: Vec<ServiceName>,
@@ -59,7 +59,7 @@ pub(super) fn binding(
     Ok(found)
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<AdminFile, ConfigError> {
+pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<AdminFile, ConfigError> {
     let text = super::load::utf8(path, bytes)?;
     let file: AdminFile = file::parse(path, text)?;
     if file.image.is_none() && file.services.is_empty() {

@@ -4,6 +4,8 @@
 //! further into the program.
 
 mod admin;
+#[cfg(test)]
+mod document;
 mod error;
 mod file;
 mod load;
