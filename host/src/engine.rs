@@ -2,16 +2,24 @@
 //!
 //! Images are `images`' business, containers `health`'s.
 
-use std::path::Path;
+use std::{
+    io::{self, ErrorKind},
+    path::Path,
+    time::Duration,
+};
 
 use bollard::errors::Error;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
+    time::timeout,
 };
 
 /// The largest answer that is read: a healthcheck's log holds a few outputs of some hundred bytes.
 const LARGEST: u64 = 1024 * 1024;
+
+/// The longest wait for an answer: as long as a busy machine may take for the slowest call, a healthcheck's recorded run.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The engine's own words, without the client's around them.
 pub(crate) fn words(error: &Error) -> String {
@@ -30,12 +38,17 @@ pub(crate) fn is_absent(error: &Error) -> bool {
 /// Asks Podman's own API, which the client has no calls for, and returns the status and body of the answer.
 ///
 /// HTTP/1.0, so that the answer ends with the connection and is never chunked.
-pub(crate) async fn get(socket: &Path, path: &str) -> std::io::Result<(u16, Vec<u8>)> {
-    let mut stream = UnixStream::connect(socket).await?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.take(LARGEST).read_to_end(&mut answer).await?;
-    parse(&answer).ok_or_else(|| std::io::Error::new(std::io::ErrorKind::InvalidData, "no HTTP answer"))
+pub(crate) async fn get(socket: &Path, path: &str) -> io::Result<(u16, Vec<u8>)> {
+    let exchange = async {
+        let mut stream = UnixStream::connect(socket).await?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.take(LARGEST).read_to_end(&mut answer).await?;
+        Ok::<_, io::Error>(answer)
+    };
+    let silent = || io::Error::new(ErrorKind::TimedOut, format!("no answer within {} s", PATIENCE.as_secs()));
+    let answer = timeout(PATIENCE, exchange).await.map_err(|_| silent())??;
+    parse(&answer).ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "no HTTP answer"))
 }
 
 /// Text as a query's value.
@@ -89,5 +102,13 @@ mod tests {
         let server = tokio::spawn(async move { drop(listener.accept().await.unwrap()) });
         assert!(get(&path, "/").await.is_err());
         server.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_socket_that_never_answers_is_not_waited_for_without_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("engine.sock");
+        let _listener = tokio::net::UnixListener::bind(&path).unwrap();
+        assert_eq!(get(&path, "/").await.unwrap_err().kind(), ErrorKind::TimedOut);
     }
 }

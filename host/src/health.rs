@@ -52,6 +52,9 @@ const OUTPUT: usize = 500;
 /// How many of a container's last lines are shown.
 const LINES: &str = "20";
 
+/// How much of them, in bytes: a line has no longest length.
+const LAST_WORDS: usize = 16 * 1024;
+
 /// The engine's containers.
 #[derive(Debug, Clone)]
 pub struct Engine {
@@ -245,8 +248,16 @@ impl Engine {
     async fn lines(&self, container: &ContainerId) -> Vec<String> {
         let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(LINES).build();
         let logs = self.docker.logs(container.as_str(), Some(options));
-        let parts = logs.filter_map(|part| async { part.ok() }).map(LogOutput::into_bytes).collect::<Vec<_>>();
-        let bytes = timeout(Duration::from_secs(5), parts).await.unwrap_or_default().concat();
+        let mut bytes = Vec::new();
+        let read = async {
+            let mut parts = std::pin::pin!(logs.filter_map(|part| async { part.ok() }).map(LogOutput::into_bytes));
+            while let Some(part) = parts.next().await {
+                let room = LAST_WORDS.saturating_sub(bytes.len());
+                bytes.extend(part.into_iter().take(room));
+            }
+        };
+        // What was read by then is better than nothing.
+        let _ = timeout(Duration::from_secs(5), read).await;
         String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()
     }
 }

@@ -3,7 +3,7 @@
 //! What is in an entry and how it moves on is the inbox's business; the deploy in flight is `journal`'s.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashSet, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -17,7 +17,8 @@ use crate::{
 const OPEN: &str = "requests.json";
 const SEEN: &str = "seen";
 /// How many identifiers are remembered. A request is dead once its Not-After has passed, hours after it was made; this
-/// many cover more than a week of a request a minute.
+/// many cover more than a week of a request a minute. Forgotten are the oldest, as many at once, so that a flood of
+/// requests makes neither the file nor the memory grow without end.
 const REMEMBERED: usize = 20_000;
 
 /// The app's claimed requests, read once and written through.
@@ -31,6 +32,8 @@ pub struct Requests {
 struct Content {
     open: BTreeMap<RequestId, Entry>,
     seen: HashSet<RequestId>,
+    /// The same in the order of the file: the oldest first.
+    order: VecDeque<RequestId>,
 }
 
 impl Requests {
@@ -38,15 +41,11 @@ impl Requests {
     pub fn open(dir: StateDir) -> Result<Self, StateError> {
         let open: Vec<Entry> = dir.read_json(OPEN)?.unwrap_or_default();
         let lines = dir.read(SEEN)?.unwrap_or_default();
-        let seen: Vec<RequestId> = String::from_utf8_lossy(&lines).lines().filter_map(|id| id.parse().ok()).collect();
-        let forgotten = seen.len().saturating_sub(REMEMBERED);
-        if forgotten > REMEMBERED {
-            let kept: String = seen.iter().skip(forgotten).map(|id| format!("{id}\n")).collect();
-            dir.write(SEEN, kept.as_bytes())?;
-        }
+        let order: VecDeque<RequestId> =
+            String::from_utf8_lossy(&lines).lines().filter_map(|id| id.parse().ok()).collect();
         let open = open.into_iter().map(|entry| (entry.id, entry)).collect();
-        let seen = seen.into_iter().skip(forgotten).collect();
-        Ok(Self { dir, content: Mutex::new(Content { open, seen }) })
+        let content = Content { open, seen: order.iter().copied().collect(), order };
+        Ok(Self { dir, content: Mutex::new(content) })
     }
 
     fn content(&self) -> MutexGuard<'_, Content> {
@@ -54,8 +53,21 @@ impl Requests {
     }
 
     fn see(&self, content: &mut Content, id: RequestId) -> Result<(), StateError> {
-        if content.seen.insert(id) {
-            self.dir.append(SEEN, &id.to_string())?;
+        if content.seen.contains(&id) {
+            return Ok(());
+        }
+        // On disk first: what only the memory knows would be answered anew by the next run.
+        self.dir.append(SEEN, &id.to_string())?;
+        content.seen.insert(id);
+        content.order.push_back(id);
+        if content.order.len() <= 2 * REMEMBERED {
+            return Ok(());
+        }
+        let forgotten = content.order.len().saturating_sub(REMEMBERED);
+        let kept: String = content.order.iter().skip(forgotten).map(|id| format!("{id}\n")).collect();
+        self.dir.write(SEEN, kept.as_bytes())?;
+        for id in content.order.drain(..forgotten) {
+            content.seen.remove(&id);
         }
         Ok(())
     }
@@ -141,10 +153,14 @@ mod tests {
     #[test]
     fn only_so_many_identifiers_are_remembered_and_the_newest_are() {
         let (_temp, dir) = fresh();
-        let ids: Vec<RequestId> = (0..2 * REMEMBERED + 1).map(|_| RequestId::generate()).collect();
+        let ids: Vec<RequestId> = (0..2 * REMEMBERED).map(|_| RequestId::generate()).collect();
         let lines: String = ids.iter().map(|id| format!("{id}\n")).collect();
         dir.write(SEEN, lines.as_bytes()).unwrap();
         let requests = Requests::open(dir.clone()).unwrap();
+        assert!(requests.knows(*ids.first().unwrap()).unwrap());
+        let one_more = RequestId::generate();
+        requests.close(one_more).unwrap();
+        assert!(requests.knows(one_more).unwrap());
         assert!(requests.knows(*ids.last().unwrap()).unwrap());
         assert!(!requests.knows(*ids.first().unwrap()).unwrap());
         assert_eq!(dir.read(SEEN).unwrap().unwrap().len(), REMEMBERED * 27);
