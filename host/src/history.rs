@@ -157,12 +157,7 @@ mod tests {
     use tagship_core::handoff::status::Outcome;
 
     use super::*;
-
-    fn fresh() -> (tempfile::TempDir, StateDir) {
-        let temp = tempfile::tempdir().unwrap();
-        let dir = StateDir::at(temp.path().join("app")).unwrap();
-        (temp, dir)
-    }
+    use crate::state_dir::tests::fresh;
 
     fn proven(tag: &str) -> Proven {
         let digest = Digest::of(tag.as_bytes());

@@ -96,13 +96,10 @@ mod tests {
     use tagship_core::handoff::status::Outcome;
 
     use super::*;
-    use crate::deploy::{Journal as _, Phase, RecordedGoal};
-
-    fn fresh() -> (tempfile::TempDir, StateDir) {
-        let temp = tempfile::tempdir().unwrap();
-        let dir = StateDir::at(temp.path().join("app")).unwrap();
-        (temp, dir)
-    }
+    use crate::{
+        deploy::{Journal as _, Phase, RecordedGoal},
+        state_dir::tests::fresh,
+    };
 
     fn current() -> Current {
         Current {

@@ -109,13 +109,10 @@ mod tests {
     use tagship_core::explain::Explain;
 
     use super::*;
-    use crate::inbox::{EntryForm, Stage};
-
-    fn fresh() -> (tempfile::TempDir, StateDir) {
-        let temp = tempfile::tempdir().unwrap();
-        let dir = StateDir::at(temp.path().join("app")).unwrap();
-        (temp, dir)
-    }
+    use crate::{
+        inbox::{EntryForm, Stage},
+        state_dir::tests::fresh,
+    };
 
     fn entry(stage: Stage) -> Entry {
         let form = EntryForm::Full { text: "v1.0.0\n".into() };

@@ -232,10 +232,11 @@ fn append(path: &Path, line: &str) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn fresh() -> (tempfile::TempDir, StateDir) {
+    /// A state directory for one test.
+    pub(crate) fn fresh() -> (tempfile::TempDir, StateDir) {
         let temp = tempfile::tempdir().unwrap();
         let state = StateDir::at(temp.path().join("deep/app")).unwrap();
         (temp, state)

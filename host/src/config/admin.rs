@@ -10,7 +10,11 @@ use tagship_core::reference::{Repository, Tag};
 use super::{
     ConfigError, RootFile, ServiceName,
     file::{self, VerifyBlock},
+    read,
 };
+
+/// How the administrator's files end. Both ways count: one that nobody reads would bind nobody, and nobody would know.
+const ENDINGS: &[&str] = &["yaml", "yml"];
 
 /// One file below `/etc/tagship`.
 #[derive(Debug, Deserialize)]
@@ -45,7 +49,7 @@ pub(super) fn binding(
     services: &[&ServiceName],
 ) -> Result<Option<Binding>, ConfigError> {
     let mut found: Option<Binding> = None;
-    for path in super::load::yaml_files(directory)? {
+    for path in read::yaml_files(directory, ENDINGS)? {
         let trusted = RootFile::read(&path).map_err(|source| ConfigError::Admin { path: path.clone(), source })?;
         let next = parse(&path, trusted.bytes())?;
         if !binds(&next, image, services) {
@@ -60,7 +64,7 @@ pub(super) fn binding(
 }
 
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<AdminFile, ConfigError> {
-    let text = super::load::utf8(path, bytes)?;
+    let text = read::utf8(path, bytes)?;
     let file: AdminFile = file::parse(path, text)?;
     if file.image.is_none() && file.services.is_empty() {
         return Err(ConfigError::value(path, "image", "neither an image nor services say whom this file binds"));
@@ -104,9 +108,13 @@ mod tests {
     #[test]
     fn a_file_in_anybodys_hands_stops_the_deploy() {
         let temp = tempfile::tempdir().unwrap();
-        std::fs::write(temp.path().join("app.yaml"), "image: a.example/b\nfloor: v1.0.0").unwrap();
         let image = "c.example/d".parse().unwrap();
-        assert!(matches!(binding(temp.path(), &image, &[]), Err(ConfigError::Admin { .. })));
+        for name in ["app.yaml", "app.yml"] {
+            let file = temp.path().join(name);
+            std::fs::write(&file, "image: a.example/b\nfloor: v1.0.0").unwrap();
+            assert!(matches!(binding(temp.path(), &image, &[]), Err(ConfigError::Admin { .. })), "{name}");
+            std::fs::remove_file(&file).unwrap();
+        }
     }
 
     #[test]

@@ -183,6 +183,9 @@ impl Explain for ConfigError {
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None => format!("the keys here are: {}", known.join(", ")),
             }),
+            Self::Read { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some(format!("let the app's user read {}", path.display()))
+            }
             Self::MissingKey { key: "services", .. } => {
                 Some("list the systemd services that run the image, in order: `services: [app-web, app-worker]`".into())
             }

@@ -2,9 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    env,
-    fs::{self, File},
-    io::{self, Read},
+    env, fs, io,
     path::{Component, Path, PathBuf},
     time::Duration,
 };
@@ -13,16 +11,18 @@ use super::{
     App, ConfigError, Health, RootFile, ServiceName, Settings, VerifySettings,
     admin::{self, Binding},
     file::{self, AppFile, Belongings, Format, HandoffOnly, VerifyBlock},
+    read::{read, utf8, yaml_files},
 };
 
-/// The largest file read. A configuration of forty services has about two thousand bytes.
-const LARGEST: u64 = 64 * 1024;
 /// The shortest and the longest wait for health that make sense: below, no container starts; above, no budget holds it.
 const HEALTH: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60 * 60));
 /// Longest settle window: beyond it a deploy is a watch.
 const LONGEST_SETTLE: Duration = Duration::from_secs(10 * 60);
 /// The longest deploy.
 const LONGEST_BUDGET: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How the user's files end: one name an app.
+const USERS: &[&str] = &["yaml"];
 
 /// Where configurations are.
 #[derive(Debug, Clone)]
@@ -72,7 +72,7 @@ impl Places {
 
     /// Every app that has a file here, by name.
     pub fn apps(&self) -> Vec<String> {
-        let files = yaml_files(&self.user).unwrap_or_default();
+        let files = yaml_files(&self.user, USERS).unwrap_or_default();
         files.iter().filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect()
     }
 
@@ -160,7 +160,7 @@ impl Places {
     /// other's services. A file that cannot be read is that app's own trouble.
     fn refuse_shared(&self, path: &Path, settings: &Settings) -> Result<(), ConfigError> {
         let mine: BTreeSet<&ServiceName> = settings.all_services().chain(&settings.before).collect();
-        for other in yaml_files(&self.user)?.into_iter().filter(|other| other != path) {
+        for other in yaml_files(&self.user, USERS)?.into_iter().filter(|other| other != path) {
             let Some(theirs) =
                 read(&other).ok().and_then(|bytes| file::parse::<Belongings>(&other, utf8(&other, &bytes).ok()?).ok())
             else {
@@ -241,44 +241,6 @@ fn within(
 fn same_directory(a: &Path, b: &Path) -> bool {
     let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     a == b || real(a) == real(b)
-}
-
-/// The files of a directory that end in `.yaml`, by name; none if there is no directory.
-pub(super) fn yaml_files(directory: &Path) -> Result<Vec<PathBuf>, ConfigError> {
-    let failed = |source| ConfigError::Read { path: directory.to_owned(), source };
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(failed(source)),
-    };
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(failed)?.path();
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !hidden && path.extension().is_some_and(|end| end == "yaml") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-/// The file's text.
-pub(super) fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str, ConfigError> {
-    std::str::from_utf8(bytes).map_err(|error| ConfigError::Read {
-        path: path.to_owned(),
-        source: io::Error::new(io::ErrorKind::InvalidData, error),
-    })
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
-    let failed = |source| ConfigError::Read { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    File::open(path).map_err(failed)?.take(LARGEST + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(ConfigError::TooLarge { path: path.to_owned(), limit: LARGEST });
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

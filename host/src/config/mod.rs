@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod load;
 mod ownership;
+mod read;
 mod settings;
 
 pub use error::ConfigError;
