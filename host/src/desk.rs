@@ -2,15 +2,15 @@
 //!
 //! How a request comes in and how its answer goes out is `deploy_command`'s; the operator's side is in `operate`.
 
+mod words;
+
 use std::future::Future;
 
 use jiff::Timestamp;
 use tagship_core::{
-    explain::Explain,
     handoff::{
-        fields::{Line, Word},
         names::RequestId,
-        status::{Outcome, Service, Status},
+        status::{Outcome, Status},
     },
     reference::{Digest, Tag},
 };
@@ -18,8 +18,7 @@ use tagship_core::{
 use crate::{
     config::{App, Settings},
     deploy::{
-        self, Candidate, Containers, Ended, Failure, Ground, HealthState, ImageId, InFlight, Left, Store, Units,
-        Verdict,
+        self, Candidate, Containers, Ended, Failure, Ground, HealthState, ImageId, InFlight, Store, Units, Verdict,
     },
     history::{self, By, History, Proven},
     journal::{Current, Journal},
@@ -27,6 +26,9 @@ use crate::{
     state_dir::{StateDir, StateError},
     verify::{Approved, Denied, Registry},
 };
+
+pub use words::{in_the_way, refusal};
+use words::{service, words};
 
 /// The world outside, as one app's deploys need it: one place makes the adapters.
 pub trait Host: Sized + Sync {
@@ -347,52 +349,6 @@ impl<'h, H: Host> Desk<'h, H> {
             ..self.dated(order, Status::new(outcome, kind, &reason))
         }
     }
-}
-
-/// A refusal in the words of an answer.
-pub fn refusal(error: &dyn Explain) -> Status {
-    Status::new(Outcome::Refused, error.kind(), &words(&Failure::of(error), &[]))
-}
-
-/// The refusal of something new while what was interrupted cannot be ended.
-pub fn in_the_way(failure: &Failure) -> Status {
-    let cause =
-        Failure { reason: format!("an interrupted deploy must be ended first: {}", failure.reason), ..failure.clone() };
-    Status::new(Outcome::Refused, &failure.kind, &words(&cause, &[]))
-}
-
-fn words(cause: &Failure, broken: &[Failure]) -> String {
-    let mut words = sentence(cause);
-    for failure in broken {
-        words.push_str("; going back failed, too: ");
-        words.push_str(&sentence(failure));
-    }
-    if let Some(hint) = &cause.hint {
-        words.push_str("; hint: ");
-        words.push_str(hint);
-    }
-    words
-}
-
-/// What happened, with its service in front where the words do not begin with it.
-fn sentence(failure: &Failure) -> String {
-    match &failure.service {
-        Some(service) if !failure.reason.contains(service.as_str()) => format!("{service}: {}", failure.reason),
-        _ => failure.reason.clone(),
-    }
-}
-
-fn service(end: &deploy::ServiceEnd) -> Service {
-    let state = match end.state {
-        Left::Untouched => "untouched",
-        Left::Deployed => "deployed",
-        Left::Placed => "placed",
-        Left::Restored => "restored",
-        Left::Stopped => "stopped",
-        Left::Broken => "broken",
-    };
-    let detail = end.image.as_ref().map(|image| format!("image {}", image.short())).unwrap_or_default();
-    Service { name: Line::lossy(end.name.as_str()), state: Word::lossy(state), detail: Line::lossy(&detail) }
 }
 
 fn refused(failure: Failure) -> Ended {

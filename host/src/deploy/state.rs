@@ -13,111 +13,16 @@
 //!                                                                            RollingBack → Done
 //! ```
 
+mod terms;
+
 use std::collections::BTreeSet;
 
 use super::{
     outcome::{Failure, Left, Verdict},
     record::{Phase, Role, Was},
 };
-
-/// The services of a deploy, as far as decisions need them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Shape {
-    /// What each was and is, by index: one-shot units first.
-    pub(crate) slots: Vec<Slot>,
-    /// The services' indices, group by group, in order.
-    pub(crate) groups: Vec<Vec<usize>>,
-    /// There is an image to pull first.
-    pub(crate) pull: bool,
-}
-
-/// One service or one-shot unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Slot {
-    pub(crate) role: Role,
-    pub(crate) was: Was,
-}
-
-/// Towards what is wanted, or back to what was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Way {
-    Forward,
-    Back,
-}
-
-/// What `run` is to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Effect {
-    /// Write the phase to disk; if that fails, leave out the rest of the list and say [`Event::Unwritable`].
-    Save(Phase),
-    /// Give up every task that is under way.
-    Abandon,
-    /// Begin a task, whose end is told by [`Event::Done`] or [`Event::Failed`].
-    Start(Task),
-}
-
-/// What takes time.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Task {
-    /// Fetch the verified image.
-    Pull,
-    /// Make the local names of these stand for the new image, or for the old one again.
-    Place(Way, Vec<usize>),
-    /// Run a one-shot unit to its end.
-    RunOnce(usize),
-    /// Restart a service.
-    Restart(Way, usize),
-    /// Wait until a service is healthy on the right image.
-    Probe(Way, usize),
-    /// Watch these for the settle time.
-    Settle(Way, Vec<usize>),
-    /// Stop a service that has nothing to go back to.
-    Stop(usize),
-    /// Write [`Phase::Proven`].
-    Record,
-}
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Event {
-    /// A task has ended well.
-    Done(Task),
-    /// A task has failed.
-    Failed(Task, Failure),
-    /// The journal could not be written.
-    Unwritable(Failure),
-    /// The time for going forward is over; told again when the time for going back is over, too.
-    BudgetSpent(Failure),
-}
-
-/// Where the deploy is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum State {
-    Pulling,
-    Preparing { one_shot: usize },
-    Tagging { group: usize },
-    Restarting { group: usize },
-    Settling,
-    Recording,
-    RollingBack { cause: Failure, stage: BackStage, broken: Vec<Failure> },
-    Done(End),
-}
-
-/// Where the way back is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BackStage {
-    Tagging,
-    Restarting,
-    Settling,
-}
-
-/// What it came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct End {
-    pub(crate) verdict: Verdict,
-    pub(crate) cause: Option<Failure>,
-    pub(crate) broken: Vec<Failure>,
-}
+use terms::{BackStage, State};
+pub(crate) use terms::{Effect, End, Event, Shape, Slot, Task, Way};
 
 /// A deploy under way.
 #[derive(Debug, Clone)]
@@ -452,19 +357,6 @@ impl Machine {
 
     fn slot(&self, index: usize) -> Slot {
         self.shape.slots.get(index).copied().unwrap_or(Slot { role: Role::OneShot, was: Was::Stopped })
-    }
-}
-
-impl Shape {
-    fn one_shots(&self) -> impl Iterator<Item = usize> {
-        self.slots.iter().enumerate().filter(|(_, slot)| slot.role == Role::OneShot).map(|(index, _)| index)
-    }
-}
-
-impl Slot {
-    /// It is restarted with the new image. What was stopped on purpose is not.
-    fn starts(self) -> bool {
-        self.role == Role::Service && self.was != Was::Stopped
     }
 }
 
