@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 use tagship_core::explain::Explain;
+use tagship_core::signature::CheckError;
 use tagship_core::sys::SysError;
 
 /// The kinds of failure that callers of the program can tell apart.
@@ -38,6 +39,17 @@ impl Failure {
     /// A failure of a kind.
     pub fn new(code: Code, error: impl Explain + Send + Sync + 'static) -> Failure {
         Failure { code, error: Box::new(error) }
+    }
+}
+
+impl Code {
+    /// Of signatures that could not be had, or do not count.
+    #[must_use]
+    pub fn of_check(error: &CheckError) -> Code {
+        match error {
+            CheckError::Fetch(_) => Code::Registry,
+            CheckError::Verify(_) => Code::Signing,
+        }
     }
 }
 

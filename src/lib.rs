@@ -11,3 +11,6 @@ pub mod plan;
 pub mod release;
 pub mod signing;
 pub mod steps;
+pub mod stop;
+#[cfg(test)]
+pub(crate) mod testing;

@@ -25,7 +25,8 @@ pub enum Held {
     Nothing,
     /// An image with a signature that counts.
     Verified,
-    /// This commit's image, as this engine built it, without a signature: an earlier run stopped after its push.
+    /// This commit's image, as this engine built it, without a signature: an earlier run stopped after its push. It is
+    /// pushed once more, which proves what the registry's word alone does not: that all of it is this engine's.
     Pushed,
     /// An image without one, from elsewhere.
     Unverified {
@@ -95,7 +96,7 @@ pub fn plan(asked: Asked<'_>, image: &ImageRef, held: Held) -> Result<Plan, Plan
         }
         Held::Pushed => {
             reuse = true;
-            steps.retain(|step| !matches!(step, Step::Build | Step::Push));
+            steps.retain(|step| *step != Step::Build);
         }
         // A build alone stays in the engine.
         Held::Unverified { .. } if !steps.contains(&Step::Push) => {}
@@ -160,7 +161,7 @@ mod tests {
             ),
             ("released before", ALL, Form::Full, true, false, Held::Verified, &[Deploy, Promote], true),
             ("released before, plain", ALL, Form::Plain, true, false, Held::Verified, &[Promote, Deploy], true),
-            ("pushed before", ALL, Form::Full, true, false, Held::Pushed, &[Sign, Deploy, Promote], true),
+            ("pushed before", ALL, Form::Full, true, false, Held::Pushed, &[Push, Sign, Deploy, Promote], true),
             ("pushed before, forced", ALL, Form::Full, true, true, Held::Pushed, ALL, false),
             ("released before, forced", ALL, Form::Full, true, true, Held::Verified, ALL, false),
             ("taken, forced", ALL, Form::Full, true, true, unverified(), ALL, false),

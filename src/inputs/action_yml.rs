@@ -1,4 +1,4 @@
-//! Proof that action.yml declares exactly the inputs of the table.
+//! Proof that action.yml declares exactly the inputs of the table, and that docs/action.md tells of them.
 
 use super::table::{Given, INPUTS};
 
@@ -31,4 +31,19 @@ fn it_starts_the_program_by_its_whole_path() {
     // The job's PATH may replace the image's.
     assert!(ACTION.contains("  entrypoint: /tagship\n  args:\n    - action\n"));
     assert!(include_str!("../../Containerfile").contains("/tagship\n"));
+}
+
+#[test]
+fn the_manual_tells_of_every_input_and_output() {
+    let manual = include_str!("../../docs/action.md");
+    for input in INPUTS.iter().filter(|input| input.given != Given::NotYet) {
+        let row = manual.lines().find(|line| line.starts_with(&format!("| `{}` |", input.name)));
+        let default = input.default.map(|default| format!("| `{default}` |"));
+        assert!(row.is_some_and(|row| default.is_none_or(|default| row.contains(&default))), "{}", input.name);
+    }
+    let (_, outputs) = ACTION.split_once("\noutputs:\n").expect("outputs");
+    for name in outputs.lines().take_while(|line| line.starts_with(' ')).filter_map(|line| line.strip_prefix("  ")) {
+        let Some(name) = name.strip_suffix(':').filter(|name| !name.starts_with(' ')) else { continue };
+        assert!(manual.contains(&format!("`{name}`")), "{name}");
+    }
 }

@@ -36,7 +36,11 @@ pub(super) fn seconds(took: Duration) -> String {
     let whole = took.as_secs();
     if whole < 1 {
         format!("{} ms", took.as_millis())
-    } else if whole < 60 { format!("{:.1} s", took.as_secs_f64()) } else { format!("{} min {} s", whole / 60, whole % 60) }
+    } else if whole < 60 {
+        format!("{:.1} s", took.as_secs_f64())
+    } else {
+        format!("{} min {} s", whole / 60, whole % 60)
+    }
 }
 
 #[cfg(test)]

@@ -7,5 +7,3 @@ pub mod envelope;
 pub mod key;
 pub mod rekor;
 pub mod sign;
-#[cfg(test)]
-pub(crate) mod testing;

@@ -286,7 +286,7 @@ mod tests {
 
     use super::*;
     use crate::signing::key::SigningKey;
-    use crate::signing::testing::{FakeLog, Reply, serve};
+    use crate::testing::{FakeLog, Reply, serve};
 
     impl Log {
         /// Without pauses.

@@ -16,11 +16,11 @@ use std::time::Duration;
 use tagship_core::handoff::fields::{Line, Word};
 use tagship_core::handoff::status::{Outcome, Service, Status};
 use tagship_core::reference::{Digest, Repository, Tag};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::inputs::{Form, Origin};
 use crate::log::Log;
 use crate::signing::key::SigningKey;
+use crate::stop::Stop;
 
 pub use error::DeployError;
 pub use place::Place;
@@ -64,10 +64,6 @@ pub struct Verdict {
     pub previous_digest: Option<Digest>,
     /// How each service fared, as far as it told.
     pub services: Vec<Service>,
-    /// From the request to its claim, as far as it was seen.
-    pub claimed_after: Option<Duration>,
-    /// From the request to the answer.
-    pub took: Duration,
 }
 
 impl Verdict {
@@ -77,9 +73,9 @@ impl Verdict {
         self.outcome.is_ok()
     }
 
-    fn of(status: Status, claimed_after: Option<Duration>, took: Duration) -> Verdict {
+    fn of(status: Status) -> Verdict {
         let Status { outcome, kind, reason, digest, previous_digest, services, .. } = status;
-        Verdict { outcome, kind, reason, digest, previous_digest, services, claimed_after, took }
+        Verdict { outcome, kind, reason, digest, previous_digest, services }
     }
 
     fn show(&self, tag: &Tag, log: &Log) {
@@ -114,10 +110,10 @@ const PATIENCE: Patience =
 ///
 /// # Errors
 /// When there is no verdict: the request could not be made, nobody claimed it, or no answer came in time.
-pub async fn run(needs: Needs<'_>, log: &Log) -> Result<Verdict, DeployError> {
+pub async fn run(needs: Needs<'_>, stop: &mut Stop, log: &Log) -> Result<Verdict, DeployError> {
     let verdict = match needs.form {
-        Form::Full => full::run(&needs, PATIENCE, &mut Stop::new()?, log).await?,
-        Form::Plain => plain::run(&needs, PATIENCE, &mut Stop::new()?, log).await?,
+        Form::Full => full::run(&needs, PATIENCE, stop, log).await?,
+        Form::Plain => plain::run(&needs, PATIENCE, stop, log).await?,
     };
     verdict.show(needs.tag, log);
     Ok(verdict)
@@ -129,25 +125,4 @@ pub async fn run(needs: Needs<'_>, log: &Log) -> Result<Verdict, DeployError> {
 /// If the directory is not there or not mounted, or if no companion has ever run there.
 pub fn check(directory: &Path, must_be_mount: bool, form: Form) -> Result<Place, DeployError> {
     Place::open(directory, must_be_mount, form)
-}
-
-/// The signals that end a run.
-struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Stop {
-    fn new() -> Result<Stop, DeployError> {
-        let handle = |kind| signal(kind).map_err(DeployError::Signals);
-        Ok(Stop { terminate: handle(SignalKind::terminate())?, interrupt: handle(SignalKind::interrupt())? })
-    }
-
-    /// Waits for one of them.
-    async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }

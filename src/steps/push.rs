@@ -28,13 +28,6 @@ pub struct Needs<'a> {
     pub credentials: Option<DockerCredentials>,
 }
 
-/// What a push learns.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pushed {
-    /// The manifest as the registry holds it. Its digest is the one to sign.
-    pub manifest: Manifest,
-}
-
 /// Why the image is not in the registry, or not as it should be.
 #[derive(Debug, thiserror::Error)]
 pub enum PushError {
@@ -164,11 +157,11 @@ impl Reason {
     }
 }
 
-/// Pushes.
+/// Pushes, and returns the manifest as the registry holds it. Its digest is the one to sign.
 ///
 /// # Errors
 /// When the engine or the registry refuses, or the registry holds anything but what the engine says it pushed.
-pub async fn run(engine: &Docker, registry: &Client, needs: Needs<'_>, log: &Log) -> Result<Pushed, PushError> {
+pub async fn run(engine: &Docker, registry: &Client, needs: Needs<'_>, log: &Log) -> Result<Manifest, PushError> {
     let image = ImageRef::tagged(needs.image, needs.tag).to_string();
     let options = PushImageOptionsBuilder::new().tag(needs.tag.as_str()).build();
     let name = needs.image.to_string();
@@ -185,7 +178,7 @@ pub async fn run(engine: &Docker, registry: &Client, needs: Needs<'_>, log: &Log
         return Err(PushError::Different { image, pushed, found });
     }
     log.say(&format!("pushed {image}, digest {found}, as the registry confirms"));
-    Ok(Pushed { manifest })
+    Ok(manifest)
 }
 
 /// Shows the engine's words, each once and without the progress of uploads, and finds the digest among them.

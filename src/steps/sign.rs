@@ -8,9 +8,10 @@ use tagship_core::explain::Explain;
 use tagship_core::reference::{Digest, Repository};
 use tagship_core::registry::Client;
 use tagship_core::signature::{
-    AnnotationRule, Expectation, Fingerprint, Policy, PublicKey, Rekor, Verified, VerifyError, fetch, verify,
+    AnnotationRule, Expectation, Policy, PublicKey, Rekor, Verified, VerifyError, fetch, verify,
 };
 
+use crate::failure::Code;
 use crate::log::Log;
 use crate::signing::attach::{self, AttachError, NewLayer};
 use crate::signing::key::SigningKey;
@@ -34,21 +35,6 @@ pub struct Needs<'a> {
     pub key: &'a SigningKey,
     /// The log that records it, unless switched off.
     pub log: Option<&'a rekor::Log>,
-}
-
-/// What the step learned.
-#[derive(Clone, Debug)]
-pub struct Signed {
-    /// The signature as it was read back and verified.
-    pub verified: Verified,
-    /// The digest that is signed.
-    pub digest: Digest,
-    /// The log entry's index, if it was recorded.
-    pub log_index: Option<u64>,
-    /// The key that signed.
-    pub key: Fingerprint,
-    /// A signature that says the same was there already, and no other was made.
-    pub reused: bool,
 }
 
 /// Why the image is not signed.
@@ -103,9 +89,20 @@ impl Explain for SignStepError {
     }
 }
 
+impl SignStepError {
+    /// The exit code it leads to: a registry that does not answer is no fault of the signature.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Fetch(_) | Self::Attach(AttachError::Registry { .. }) => Code::Registry,
+            _ => Code::Signing,
+        }
+    }
+}
+
 /// Signs, unless a signature by this key already says the same (tag, commit, further annotations) and counts: signing a
-/// re-run again would add a layer each time that says nothing new.
-pub async fn run(needs: Needs<'_>, log: &Log) -> Result<Signed, SignStepError> {
+/// re-run again would add a layer each time that says nothing new. Returns the signature as it was read back and verified.
+pub async fn run(needs: Needs<'_>, log: &Log) -> Result<Verified, SignStepError> {
     let Needs { client, repository, digest, facts, key, log: rekor } = needs;
     let expected = Expectation { repository: repository.clone(), digest, tag: Some(facts.tag.clone()) };
     let policy = policy(key.public(), rekor);
@@ -113,7 +110,7 @@ pub async fn run(needs: Needs<'_>, log: &Log) -> Result<Signed, SignStepError> {
     let before = layers.iter().filter_map(|layer| verify::verify(&expected, std::slice::from_ref(layer), &policy).ok());
     if let Some(verified) = before.into_iter().find(|verified| facts.same_as(verified.annotations())) {
         log.say(&format!("{digest} is signed already by this key with the same annotations"));
-        return Ok(signed(&verified, true));
+        return Ok(verified);
     }
 
     let annotations = facts.annotations(repository, Timestamp::now())?;
@@ -141,7 +138,7 @@ pub async fn run(needs: Needs<'_>, log: &Log) -> Result<Signed, SignStepError> {
         // Beside the others that are there, as the host will meet it.
         verify::verify(&expected, &layers, &policy).map_err(SignStepError::ReadBack)?;
         log.say(&format!("read back from {repository} and verified"));
-        return Ok(signed(&verified, false));
+        return Ok(verified);
     }
     Err(SignStepError::Lost { repository: repository.clone(), digest })
 }
@@ -153,16 +150,6 @@ fn policy(key: &PublicKey, rekor: Option<&rekor::Log>) -> Policy {
         rekor: if rekor.is_some() { Rekor::Required } else { Rekor::Off },
         log_keys: rekor.iter().map(|log| log.key().clone()).collect(),
         annotations: AnnotationRule::Required,
-    }
-}
-
-fn signed(verified: &Verified, reused: bool) -> Signed {
-    Signed {
-        verified: verified.clone(),
-        digest: verified.digest(),
-        log_index: verified.logged().map(|logged| logged.index()),
-        key: verified.key_fingerprint(),
-        reused,
     }
 }
 
@@ -182,7 +169,7 @@ mod tests {
     use super::*;
     use crate::commands::verify::{Wanted, report, run as verify_image};
     use crate::log::{Style, testing};
-    use crate::signing::testing::{FakeLog, Reply, Store, registry, serve};
+    use crate::testing::{FakeLog, Reply, Store, registry, serve};
 
     struct World {
         store: Arc<Mutex<Store>>,
@@ -207,10 +194,17 @@ mod tests {
             Self { store, client, repository, digest: Digest::of(image), key: SigningKey::generate().unwrap(), facts }
         }
 
-        async fn sign(&self, key: &SigningKey, rekor: Option<&rekor::Log>) -> Result<Signed, SignStepError> {
+        async fn sign(&self, key: &SigningKey, rekor: Option<&rekor::Log>) -> Result<Verified, SignStepError> {
             let (log, _) = testing::log(Style::Plain);
             let Self { client, repository, digest, facts, .. } = self;
             run(Needs { client, repository, digest: *digest, facts, key, log: rekor }, &log).await
+        }
+
+        /// Signs, and tells whether a signature was added.
+        async fn adds(&self, key: &SigningKey, rekor: Option<&rekor::Log>) -> bool {
+            let before = self.layers();
+            self.sign(key, rekor).await.unwrap();
+            self.layers() > before
         }
 
         fn layers(&self) -> usize {
@@ -222,15 +216,14 @@ mod tests {
     async fn signs_once_and_verifies() {
         let mut world = World::new().await;
         let first = world.sign(&world.key, None).await.unwrap();
-        assert_eq!((first.digest, first.log_index, first.reused), (world.digest, None, false));
-        let again = world.sign(&world.key, None).await.unwrap();
-        assert_eq!((again.reused, world.layers()), (true, 1));
+        assert_eq!((first.digest(), first.logged(), world.layers()), (world.digest, None, 1));
+        assert!(!world.adds(&world.key, None).await);
         world.facts.run = Some("18".to_owned());
-        assert!(world.sign(&world.key, None).await.unwrap().reused, "another run says nothing new");
+        assert!(!world.adds(&world.key, None).await, "another run says nothing new");
         world.facts.commit = Some("4567def".to_owned());
-        assert!(!world.sign(&world.key, None).await.unwrap().reused);
+        assert!(world.adds(&world.key, None).await);
         world.facts.further.clear();
-        assert!(!world.sign(&world.key, None).await.unwrap().reused);
+        assert!(world.adds(&world.key, None).await);
         assert_eq!(world.layers(), 3);
 
         let policy = policy(world.key.public(), None);
@@ -253,7 +246,7 @@ mod tests {
         world.sign(&other, None).await.unwrap();
         world.sign(&world.key, None).await.unwrap();
         assert_eq!(world.layers(), 2);
-        assert!(world.sign(&other, None).await.unwrap().reused);
+        assert!(!world.adds(&other, None).await);
     }
 
     #[tokio::test]
@@ -271,7 +264,7 @@ mod tests {
         let world = World::new().await;
         world.store.lock().unwrap().overwrites.extend(vec![br#"{"layers":[]}"#.to_vec(); 5]);
         let error = world.sign(&world.key, None).await.unwrap_err();
-        assert_eq!(error.kind(), "signature-lost");
+        assert_eq!((error.kind(), error.code()), ("signature-lost", Code::Signing));
     }
 
     #[tokio::test]
@@ -288,9 +281,10 @@ mod tests {
             assert!(!world.store.lock().unwrap().was_written(), "{kind}");
         }
         let signed = world.sign(&world.key, Some(&fake.client(&up))).await.unwrap();
-        assert_eq!(signed.log_index, Some(7));
-        assert!(world.sign(&world.key, Some(&fake.client(&up))).await.unwrap().reused);
-        assert!(!world.sign(&world.key, Some(&FakeLog::new().client(&up))).await.is_ok_and(|signed| signed.reused));
+        assert_eq!(signed.logged().map(|logged| logged.index()), Some(7));
+        assert!(!world.adds(&world.key, Some(&fake.client(&up))).await);
+        let other = world.sign(&world.key, Some(&FakeLog::new().client(&up))).await;
+        assert_eq!(other.unwrap_err().kind(), "log-invalid", "a log that is not trusted recorded nothing");
     }
 
     #[tokio::test]
@@ -307,7 +301,7 @@ mod tests {
         )
         .unwrap();
         let signed = world.sign(&world.key, Some(&log)).await.unwrap();
-        assert_eq!((signed.reused, signed.log_index, world.layers()), (false, Some(7), 2));
+        assert_eq!((signed.logged().map(|logged| logged.index()), world.layers()), (Some(7), 2));
     }
 
     #[tokio::test]

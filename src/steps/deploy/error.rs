@@ -40,9 +40,6 @@ pub enum DeployError {
     /// The request cannot be signed.
     #[error("cannot sign the request")]
     Sign(#[source] SigningKeyError),
-    /// The system does not let us wait for signals.
-    #[error("cannot wait for signals")]
-    Signals(#[source] io::Error),
     /// Nobody took the request, which was withdrawn.
     #[error("no companion claimed the request within {} s; it was withdrawn, and nothing was deployed", .0.as_secs())]
     Unclaimed(Duration),
@@ -127,7 +124,6 @@ impl Explain for DeployError {
             DeployError::Companion(source) => source.kind(),
             DeployError::Request(source) => source.kind(),
             DeployError::Sign(source) => source.kind(),
-            DeployError::Signals(_) => "signals",
             DeployError::Unclaimed(_) => "unclaimed",
             DeployError::Silent { .. } => "host-silent",
             DeployError::TimedOut { .. } => "timed-out",
@@ -163,10 +159,7 @@ impl Explain for DeployError {
             DeployError::Silent { .. } | DeployError::TimedOut { claimed: true, .. } => {
                 "on the host, look at `tagship-host status APP` and `journalctl --user -u tagship@APP.service`"
             }
-            DeployError::Mounts(_)
-            | DeployError::Signals(_)
-            | DeployError::Interrupted { .. }
-            | DeployError::OtherAnswer(_) => return None,
+            DeployError::Mounts(_) | DeployError::Interrupted { .. } | DeployError::OtherAnswer(_) => return None,
         };
         Some(hint.to_owned())
     }

@@ -44,8 +44,7 @@ pub(super) async fn run(
         if let Some(status) = waiting.answer()? {
             // The host's last words come before its answer.
             waiting.listen()?;
-            let claimed_after = waiting.claimed.map(|claimed| claimed - waiting.asked);
-            return Ok(Verdict::of(status, claimed_after, waiting.asked.elapsed()));
+            return Ok(Verdict::of(status));
         }
         let deadline = waiting.deadline();
         tokio::select! {

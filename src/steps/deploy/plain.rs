@@ -28,17 +28,17 @@ pub(super) async fn run(
     log.say(&format!("asked the host for {}", needs.tag));
     let asked = Instant::now();
     let deadline = asked + timeout;
-    let mut claimed = None;
+    let mut claimed = false;
     let mut remarked = false;
     loop {
-        if claimed.is_none() && !dir.holds(names::TRIGGER.as_ref(), &put) {
-            claimed = Some(asked.elapsed());
+        if !claimed && !dir.holds(names::TRIGGER.as_ref(), &put) {
+            claimed = true;
             log.say("the host has taken the request");
         }
         if let Some(status) = answer(needs) {
-            return Ok(Verdict::of(status, claimed, asked.elapsed()));
+            return Ok(Verdict::of(status));
         }
-        let remark = if claimed.is_none() && !remarked { asked + patience.claim } else { deadline };
+        let remark = if !claimed && !remarked { asked + patience.claim } else { deadline };
         tokio::select! {
             () = stop.asked() => {
                 let claimed = !dir.withdraw(names::TRIGGER, &put).map_err(DeployError::Waiting)?;

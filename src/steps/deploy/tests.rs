@@ -100,7 +100,7 @@ impl Host {
             rollback: false,
             key,
         };
-        let mut stop = Stop::new()?;
+        let mut stop = Stop::new().unwrap();
         match form {
             Form::Full => full::run(&needs, patience, &mut stop, &self.log).await,
             Form::Plain => plain::run(&needs, patience, &mut stop, &self.log).await,

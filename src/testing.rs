@@ -1,4 +1,5 @@
-//! For tests: a registry and a transparency log on the loopback interface, as small as they can be.
+//! For tests: a registry and a transparency log on the loopback interface, and an engine behind a socket, as small as
+//! they can be.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -11,11 +12,11 @@ use tagship_core::reference::{Digest, Repository};
 use tagship_core::registry::{Client, OCI_MANIFEST};
 use tagship_core::signature::PublicKey;
 use tagship_core::tls::Roots;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, UnixListener};
 
-use super::key::SigningKey;
-use super::rekor;
+use crate::signing::key::SigningKey;
+use crate::signing::rekor;
 
 /// A request: `METHOD /path`, and its body.
 pub(crate) struct Request {
@@ -40,8 +41,29 @@ pub(crate) async fn serve(handle: impl FnMut(Request) -> Reply + Send + 'static)
     address
 }
 
+/// An engine that has one image, tagged `v1`, whose description is `image`; it is gone with the returned directory.
+pub(crate) fn engine(image: &'static str) -> (tempfile::TempDir, bollard::Docker) {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("engine.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(exchange(stream, move |request| match request.line.ends_with(":v1/json") {
+                true => Reply(200, String::new(), image.into()),
+                false => Reply(404, String::new(), br#"{"message":"no such image"}"#.to_vec()),
+            }));
+        }
+    });
+    let api = bollard::ClientVersion { major_version: 1, minor_version: 44 };
+    let engine = bollard::Docker::connect_with_unix(socket.to_str().unwrap(), 10, &api).unwrap();
+    (directory, engine)
+}
+
 /// One request a connection. What is not HTTP (a TLS greeting) is answered as a plain server answers it.
-async fn exchange(mut stream: TcpStream, handle: impl FnOnce(Request) -> Reply) -> Option<()> {
+async fn exchange(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    handle: impl FnOnce(Request) -> Reply,
+) -> Option<()> {
     let mut bytes = Vec::new();
     let end = loop {
         if stream.read_buf(&mut bytes).await.ok()? == 0 {
@@ -81,9 +103,10 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// The layers of the image's `.sig` manifest.
+    /// The layers of the image's `.sig` manifest; none without one.
     pub(crate) fn layers(&self, digest: &Digest) -> Vec<Value> {
-        let manifest: Value = serde_json::from_slice(&self.manifests[digest.signature_tag().as_str()]).unwrap();
+        let Some(bytes) = self.manifests.get(digest.signature_tag().as_str()) else { return Vec::new() };
+        let manifest: Value = serde_json::from_slice(bytes).unwrap();
         manifest["layers"].as_array().unwrap().clone()
     }
 
