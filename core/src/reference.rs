@@ -244,12 +244,6 @@ impl Digest {
     pub fn signature_tag(&self) -> Tag {
         Tag(format!("sha256-{}.sig", self.hex()))
     }
-
-    /// The tag of the index that lists this image's referrers where a registry has no referrers API (OCI distribution
-    /// specification, "Referrers tag schema"): `sha256-<hex>`.
-    pub fn referrers_tag(&self) -> Tag {
-        Tag(format!("sha256-{}", self.hex()))
-    }
 }
 
 impl FromStr for Digest {

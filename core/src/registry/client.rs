@@ -6,9 +6,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LINK, LOCATION};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Method, StatusCode, Url};
-use serde::Deserialize;
 
 use super::auth::{Authorizer, Standing};
 use super::manifest::{self, Manifest, Target};
@@ -21,11 +20,8 @@ use crate::tls::Roots;
 /// The longest manifest that is taken, 4 MiB: what the OCI distribution specification asks registries to accept.
 const MANIFEST_MAX: usize = 4 * 1024 * 1024;
 
-/// The longest page of tags.
-const PAGE_MAX: usize = 1024 * 1024;
-
-/// As many pages of tags as are asked for.
-const PAGES: usize = 100;
+/// The longest answer that is read where none is wanted.
+const ANSWER_MAX: usize = 1024 * 1024;
 
 /// Where a registry names the digest of what it sends or stored.
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -59,7 +55,7 @@ impl Client {
     }
 
     /// As [`Client::new`], more or less patient.
-    pub fn with_limits(
+    pub(crate) fn with_limits(
         registry: &Registry,
         credential: impl Into<Arc<Credential>>,
         roots: &Roots,
@@ -70,11 +66,6 @@ impl Client {
             wire: Wire::new(registry, roots, limits)?,
             auth: Authorizer::new(registry, credential.into()),
         })
-    }
-
-    /// The registry that this client speaks to.
-    pub fn registry(&self) -> &Registry {
-        &self.registry
     }
 
     /// The digest that a tag names now; `None` when there is no such tag, repository or owner.
@@ -120,7 +111,7 @@ impl Client {
             url: shown(&url),
             why: "the manifest's media type fits in no header".to_owned(),
         })?;
-        let mut request = Request::new(Method::PUT, url, PAGE_MAX);
+        let mut request = Request::new(Method::PUT, url, ANSWER_MAX);
         request.headers.insert(CONTENT_TYPE, media_type);
         request.body = manifest.bytes().clone();
         let answer = self.call(request, Right::Push).await?;
@@ -150,7 +141,7 @@ impl Client {
         let mut url = self.uploads(repository)?;
         url.query_pairs_mut().append_pair("digest", &digest.to_string());
         let start =
-            Request { headers: octets.clone(), body: body.clone(), ..Request::new(Method::POST, url, PAGE_MAX) };
+            Request { headers: octets.clone(), body: body.clone(), ..Request::new(Method::POST, url, ANSWER_MAX) };
         let answer = present(self.call(start, Right::Push).await?)?;
         if answer.status != StatusCode::ACCEPTED {
             stored(&answer, digest)?;
@@ -158,7 +149,7 @@ impl Client {
         }
         let mut location = self.location(&answer)?;
         location.query_pairs_mut().append_pair("digest", &digest.to_string());
-        let finish = Request { headers: octets, body, ..Request::new(Method::PUT, location, PAGE_MAX) };
+        let finish = Request { headers: octets, body, ..Request::new(Method::PUT, location, ANSWER_MAX) };
         stored(&self.call(finish, Right::Push).await?, digest)?;
         Ok(digest)
     }
@@ -167,40 +158,12 @@ impl Client {
     ///
     /// A login proves nothing: Forgejo gives a token to whoever may read, and refuses only the upload.
     pub async fn check_push(&self, repository: &Repository) -> Result<(), RegistryError> {
-        let start = Request::new(Method::POST, self.uploads(repository)?, PAGE_MAX);
+        let start = Request::new(Method::POST, self.uploads(repository)?, ANSWER_MAX);
         let answer = present(self.call(start, Right::Push).await?)?;
         let location = self.location(&answer)?;
         // Whatever this answers, the upload was allowed; one that is not cancelled expires by itself.
-        let _ = self.call(Request::new(Method::DELETE, location, PAGE_MAX), Right::Push).await;
+        let _ = self.call(Request::new(Method::DELETE, location, ANSWER_MAX), Right::Push).await;
         Ok(())
-    }
-
-    /// The repository's tags in the registry's order; none when it does not exist. What is no valid tag is left out.
-    pub async fn tags(&self, repository: &Repository) -> Result<Vec<Tag>, RegistryError> {
-        #[derive(Deserialize)]
-        struct Page {
-            tags: Option<Vec<String>>,
-        }
-        let mut url = self.wire.url(&format!("v2/{}/tags/list?n=1000", repository.path()))?;
-        let mut tags = Vec::new();
-        for _ in 0..PAGES {
-            let answer = self.call(Request::new(Method::GET, url, PAGE_MAX), Right::Pull).await?;
-            if answer.status == StatusCode::NOT_FOUND {
-                return Ok(tags);
-            }
-            let page: Page = serde_json::from_slice(&answer.body).map_err(|error| RegistryError::Protocol {
-                url: shown(&answer.url),
-                why: format!("no list of tags: {error}"),
-            })?;
-            let page = page.tags.unwrap_or_default();
-            tags.extend(page.iter().filter_map(|tag| tag.parse::<Tag>().ok()));
-            // Forgejo names a next page after the last one, too: the empty page ends the list.
-            match next_page(&answer.headers) {
-                Some(next) if !page.is_empty() => url = self.wire.join(&answer.url, &next)?,
-                _ => return Ok(tags),
-            }
-        }
-        Err(RegistryError::TooLarge { url: shown(&url), limit: PAGES * PAGE_MAX })
     }
 
     fn uploads(&self, repository: &Repository) -> Result<Url, RegistryError> {
@@ -268,7 +231,7 @@ impl Client {
         let (_, header) = self.auth.current().await;
         match self.wire.url("v2/") {
             Ok(url) => {
-                let probe = Request::new(Method::GET, url, PAGE_MAX);
+                let probe = Request::new(Method::GET, url, ANSWER_MAX);
                 self.wire.exchange(&probe, header.as_ref()).await.is_ok_and(|answer| answer.status.is_success())
             }
             Err(_) => false,
@@ -312,11 +275,4 @@ fn present(answer: Answer) -> Result<Answer, RegistryError> {
 
 fn refused(answer: &Answer) -> RegistryError {
     RegistryError::Refused { url: shown(&answer.url), status: answer.status.as_u16(), message: answer.message() }
-}
-
-/// The target of a `Link: <…>; rel="next"` (RFC 8288).
-fn next_page(headers: &HeaderMap) -> Option<String> {
-    let link = headers.get(LINK)?.to_str().ok()?;
-    let (target, rest) = link.trim().strip_prefix('<')?.split_once('>')?;
-    rest.contains("next").then(|| target.to_owned())
 }

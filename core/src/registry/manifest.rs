@@ -13,11 +13,11 @@ use crate::text::escape;
 /// An image manifest as OCI defines it.
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// An image index as OCI defines it.
-pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(super) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// An image manifest as Docker defines it, the only format with a HEALTHCHECK.
-pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// A manifest list as Docker defines it.
-pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// The media types asked for, and the only ones taken: those above.
 pub(super) const ACCEPTED: &str = "application/vnd.oci.image.manifest.v1+json, \

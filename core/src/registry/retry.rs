@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 
 /// How patient a client is. The defaults tell "the registry is down" within seconds, yet outlast a restart of it.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// The longest wait for a connection.
-    pub connect: Duration,
+    pub(crate) connect: Duration,
     /// The longest silence while an answer is awaited or read.
-    pub idle: Duration,
+    pub(crate) idle: Duration,
     /// The longest time for one request with its answer, redirects included.
-    pub request: Duration,
+    pub(crate) request: Duration,
     /// How often a request is made at most.
-    pub tries: u32,
+    pub(crate) tries: u32,
     /// The pause before the second try; it doubles with each further one.
-    pub pause: Duration,
+    pub(crate) pause: Duration,
     /// No try begins later than this after the first.
-    pub patience: Duration,
+    pub(crate) patience: Duration,
 }
 
 impl Default for Limits {

@@ -326,7 +326,6 @@ async fn nothing_is_read_without_limit() {
     assert_eq!(kind(client.manifest(&repository, &tag()).await), "registry-too-large");
     assert_eq!(kind(client.manifest(&repository, &named("long")).await), "registry-too-large");
     assert_eq!(kind(client.manifest(&repository, &named("error")).await), "registry-refused");
-    assert_eq!(kind(client.tags(&repository).await), "registry-too-large");
     let digest = Digest::of(b"12345678");
     assert_eq!(kind(client.blob(&repository, &digest, 7).await), "registry-too-large");
     assert_eq!(client.blob(&repository, &digest, 8).await.unwrap(), &b"12345678"[..]);
@@ -359,7 +358,8 @@ async fn content_that_is_not_what_its_digest_names_is_refused() {
 
 #[tokio::test]
 async fn what_is_no_manifest_is_refused() {
-    for (content_type, body) in [("text/html", "<html>"), (OCI_INDEX, std::str::from_utf8(MANIFEST).unwrap())] {
+    for (content_type, body) in [("text/html", "<html>"), (manifest::OCI_INDEX, std::str::from_utf8(MANIFEST).unwrap())]
+    {
         let reply = Reply::new(200, body).with("Content-Type", content_type);
         let server = Server::start(move |_| reply.clone()).await;
         let result = client(&server, Credential::Anonymous).manifest(&repository(&server), &tag()).await;
@@ -451,29 +451,6 @@ async fn uploads_that_lead_nowhere_are_named() {
     let manifest = Manifest::new(OCI_MANIFEST, MANIFEST);
     let put = client(&server, Credential::Anonymous).put_manifest(&repository(&server), &tag(), &manifest).await;
     assert!(put.unwrap_err().to_string().ends_with(r"404: BLOB_UNKNOWN (no\nsuch)"));
-}
-
-#[tokio::test]
-async fn tags_are_listed_to_the_empty_page_and_not_for_ever() {
-    let server = Server::start(|request| {
-        let (tags, next) = match request.target.as_str() {
-            "/v2/chris/app/tags/list?n=1000" => (r#"["v1","v2","no tag"]"#, "v2"),
-            "/v2/chris/app/tags/list?last=v2" => (r#"["v3"]"#, "v3"),
-            _ => ("null", "v3"),
-        };
-        let link = format!(r#"</v2/chris/app/tags/list?last={next}>; rel="next""#);
-        Reply::new(200, format!(r#"{{"name":"chris/app","tags":{tags}}}"#)).with("Link", link)
-    })
-    .await;
-    let tags = client(&server, Credential::Anonymous).tags(&repository(&server)).await.unwrap();
-    assert_eq!(tags.iter().map(Tag::as_str).collect::<Vec<_>>(), ["v1", "v2", "v3"]);
-
-    let server = Server::start(|_| Reply::new(200, r#"{"tags":["v1"]}"#).with("Link", r#"</v2/x>; rel="next""#)).await;
-    assert_eq!(kind(client(&server, Credential::Anonymous).tags(&repository(&server)).await), "registry-too-large");
-    assert_eq!(server.received().len(), 100);
-
-    let server = Server::start(|_| Reply::new(404, "")).await;
-    assert_eq!(client(&server, Credential::Anonymous).tags(&repository(&server)).await.unwrap(), []);
 }
 
 /// A server certificate for 127.0.0.1 and the PEM of the authority that signed it.

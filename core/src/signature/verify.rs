@@ -16,9 +16,9 @@ use crate::reference::Digest;
 
 /// Checks each layer on its own; one must pass all of it.
 ///
-/// Of several good ones the last, which is the newest, with the requested tag counts, else the last without any. An image signed under
-/// other tags alone is refused even if a signature without any tag is among them: what its owner said most precisely
-/// holds.
+/// Of several good ones the last, which is the newest, with the requested tag counts, else the last without any. An
+/// image signed under other tags alone is refused even if a signature without any tag is among them: what its owner said
+/// most precisely holds.
 pub fn verify(expected: &Expectation, layers: &[Layer], policy: &Policy) -> Result<Verified, VerifyError> {
     let mut good = Vec::new();
     let mut closest = Fault::NoSignature;
