@@ -188,8 +188,8 @@ impl Explain for RegistryError {
                 "check that the registry and any proxy before it are well, then try again"
             }
             Self::UnknownAuthority { .. } => {
-                "hand in the private certificate authority as PEM with the `ca` input (or `ca` in the host's \
-                 configuration), or name its file in SSL_CERT_FILE"
+                "hand in the private certificate authority as PEM with the action's `ca` input, or, on the host as well, \
+                 name its file in SSL_CERT_FILE"
             }
             Self::Certificate { .. } => {
                 "renew the registry's certificate, or use the name that it was made for; a self-signed one must not be \

@@ -128,7 +128,7 @@ pub(super) fn superseded(by: &Tag) -> Status {
 pub(super) fn told(error: &impl Explain) -> String {
     let mut reason = explain::chain(error);
     if let Some(hint) = error.hint() {
-        reason.push_str("; ");
+        reason.push_str("; hint: ");
         reason.push_str(&hint);
     }
     reason
