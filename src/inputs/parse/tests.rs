@@ -1,3 +1,5 @@
+//! Inputs that are good, and one vector for each way in which they are not.
+
 use super::*;
 use crate::inputs::raw::testing::action;
 
