@@ -11,22 +11,24 @@ use tagship_core::explain::Explain;
 use tagship_core::secret::Secret;
 use tagship_core::signature::Fingerprint;
 
+use crate::failure::{Code, Failure};
+use crate::log::Log;
 use crate::signing::key::{SigningKey, SigningKeyError};
 
 /// What was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pair {
+struct Pair {
     /// The encrypted private key, readable by its owner alone.
-    pub private: PathBuf,
+    private: PathBuf,
     /// The public key.
-    pub public: PathBuf,
+    public: PathBuf,
     /// The pair's fingerprint.
-    pub fingerprint: Fingerprint,
+    fingerprint: Fingerprint,
 }
 
 /// Why there is no key pair.
 #[derive(Debug, thiserror::Error)]
-pub enum KeygenError {
+enum KeygenError {
     /// No key.
     #[error(transparent)]
     Key(#[from] SigningKeyError),
@@ -68,8 +70,20 @@ impl Explain for KeygenError {
     }
 }
 
+/// Makes a pair, and says where it is.
+///
+/// # Errors
+/// When there is one already, or it cannot be written.
+pub async fn command(prefix: PathBuf, password: Secret, log: &Log) -> Result<(), Failure> {
+    let pair = run(prefix, password).await.map_err(|error| Failure::new(Code::Signing, error))?;
+    log.say(&format!("private key  {}", pair.private.display()));
+    log.say(&format!("public key   {}", pair.public.display()));
+    log.say(&format!("fingerprint  {}", pair.fingerprint));
+    Ok(())
+}
+
 /// Makes a pair and writes `PREFIX.key` (mode 0600) and `PREFIX.pub` (0644). Neither is overwritten.
-pub async fn run(prefix: PathBuf, password: Secret) -> Result<Pair, KeygenError> {
+async fn run(prefix: PathBuf, password: Secret) -> Result<Pair, KeygenError> {
     tokio::task::spawn_blocking(move || make(&prefix, &password)).await.map_err(|_| KeygenError::Interrupted)?
 }
 

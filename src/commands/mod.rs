@@ -1,4 +1,5 @@
-//! What the program does beside the steps of a release.
+//! What each subcommand does, from its parsed inputs to the last line of the log.
 
 pub mod keygen;
+pub mod release;
 pub mod verify;

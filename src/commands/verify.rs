@@ -1,14 +1,21 @@
 //! `tagship verify`: checks an image exactly as the host does, with the same code of the core.
 
+use tagship_core::credentials::{Credential, CredentialError};
 use tagship_core::explain::Explain;
 use tagship_core::reference::{Digest, ImageRef, Repository, Tag};
-use tagship_core::registry::{Client, RegistryError};
-use tagship_core::signature::{self, CheckError, Expectation, Policy, TagClaim, Verified};
+use tagship_core::registry::{Client, RegistryError, Target};
+use tagship_core::signature::{self, CheckError, Expectation, Policy, PublicKey, TagClaim, Verified};
 use tagship_core::text;
+use tagship_core::tls::Roots;
+
+use crate::failure::{Code, Failure};
+use crate::inputs::Check;
+use crate::log::Log;
+use crate::steps::preflight::trust;
 
 /// Why an image is not verified.
 #[derive(Debug, thiserror::Error)]
-pub enum VerifyCommandError {
+pub(crate) enum VerifyCommandError {
     /// The tag could not be resolved.
     #[error("cannot resolve {image}")]
     Resolve {
@@ -28,6 +35,15 @@ pub enum VerifyCommandError {
     Check(#[from] CheckError),
 }
 
+impl VerifyCommandError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Resolve { .. } | Self::Absent { .. } => Code::Registry,
+            Self::Check(error) => Code::of_check(error),
+        }
+    }
+}
+
 impl Explain for VerifyCommandError {
     fn kind(&self) -> &'static str {
         match self {
@@ -40,38 +56,56 @@ impl Explain for VerifyCommandError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Resolve { source, .. } => source.hint(),
-            Self::Absent { .. } => Some("check the image's name and tag; on some registries a private image that the credentials may not see looks like this, too".to_owned()),
+            Self::Absent { .. } => Some(
+                "check the image's name and tag; on some registries a private image that the credentials may not see \
+                 looks like this, too"
+                    .to_owned(),
+            ),
             Self::Check(error) => error.hint(),
         }
     }
 }
 
+/// Verifies an image and says what its signature says.
+///
+/// # Errors
+/// When its signatures cannot be had, or none counts.
+pub async fn command(check: Check, log: &Log) -> Result<(), Failure> {
+    let usage = |error: CredentialError| Failure::new(Code::Usage, error);
+    let roots = Roots::load(check.access.ca.as_deref()).map_err(|error| Failure::new(Code::Usage, error))?;
+    let files = check.access.auth_files();
+    let credential = match check.access.login {
+        Some((user, secret)) => Credential::Basic { user, secret },
+        None => files.lookup(&check.image).await.map_err(usage)?,
+    };
+    let client =
+        Client::new(check.image.registry(), credential, &roots).map_err(|error| Failure::new(Code::Registry, error))?;
+    let key = PublicKey::from_pem("public-key", &check.public_key).map_err(|error| Failure::new(Code::Usage, error))?;
+    let policy = trust(key, check.log.as_ref())?;
+    let verified =
+        run(&client, &check.image, check.target, &policy).await.map_err(|error| Failure::new(error.code(), error))?;
+    report(&verified).iter().for_each(|line| log.say(line));
+    Ok(())
+}
+
 /// Verifies an image; the tag or digest is looked up with the policy that a host would use.
-pub async fn run(
+pub(crate) async fn run(
     client: &Client,
     repository: &Repository,
-    wanted: Wanted,
+    target: Target,
     policy: &Policy,
 ) -> Result<Verified, VerifyCommandError> {
-    let (digest, tag) = match wanted {
-        Wanted::Digest(digest) => (digest, None),
-        Wanted::Tag(tag) => (resolve(client, repository, &tag).await?, Some(tag)),
+    // What a tag names must be signed under that tag, or under none; a digest, under whatever tag it was signed.
+    let (digest, tag) = match target {
+        Target::Digest(digest) => (digest, None),
+        Target::Tag(tag) => (resolve(client, repository, &tag).await?, Some(tag)),
     };
     let expected = Expectation { repository: repository.clone(), digest, tag };
     Ok(signature::check(client, &expected, policy).await?)
 }
 
-/// What to verify.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// What the registry holds under this tag. It must be signed under this tag, or under none.
-    Tag(Tag),
-    /// This digest, under whatever tag it was signed.
-    Digest(Digest),
-}
-
 /// What was verified, line by line, for a person to read.
-pub fn report(verified: &Verified) -> Vec<String> {
+pub(crate) fn report(verified: &Verified) -> Vec<String> {
     let annotations = verified.annotations();
     let mut lines = vec![
         format!("verified   {}@{}", verified.repository(), verified.digest()),

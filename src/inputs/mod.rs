@@ -17,6 +17,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tagship_core::credentials::AuthFiles;
 use tagship_core::reference::{Digest, Repository, Tag};
 use tagship_core::registry::Target;
 use tagship_core::secret::Secret;
@@ -122,6 +123,14 @@ pub struct Access {
     pub auth_file: Option<PathBuf>,
     /// Private certificate authorities, PEM.
     pub ca: Option<Vec<u8>>,
+}
+
+impl Access {
+    /// Where logins are looked up that were not given.
+    #[must_use]
+    pub fn auth_files(&self) -> AuthFiles {
+        self.auth_file.as_ref().map_or_else(AuthFiles::standard, AuthFiles::only)
+    }
 }
 
 /// The private key as given: encrypted PEM, and its password.

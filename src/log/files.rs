@@ -16,6 +16,13 @@ pub struct RunnerFiles {
 }
 
 impl RunnerFiles {
+    /// The files that a runner names in variables, `FORGEJO_` before `GITHUB_`.
+    #[must_use]
+    pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> RunnerFiles {
+        let file = |name| variable(&format!("FORGEJO_{name}")).or_else(|| variable(&format!("GITHUB_{name}")));
+        RunnerFiles { output: file("OUTPUT").map(PathBuf::from), summary: file("STEP_SUMMARY").map(PathBuf::from) }
+    }
+
     /// Appends outputs. Later steps read them, so a failure to write them is an error.
     ///
     /// # Errors
@@ -104,6 +111,16 @@ mod tests {
     fn a_carriage_return_cannot_end_a_value() {
         let text = render_outputs(&[("outcome", "x\rTAGSHIP_END\rdigest=evil".to_owned())]);
         assert!(!text.contains('\r'));
+    }
+
+    #[test]
+    fn the_runners_own_variables_come_first() {
+        let known = [("FORGEJO_OUTPUT", "/f"), ("GITHUB_OUTPUT", "/g"), ("GITHUB_STEP_SUMMARY", "/s")];
+        let variable =
+            |name: &str| known.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        let expected = RunnerFiles { output: Some("/f".into()), summary: Some("/s".into()) };
+        assert_eq!(RunnerFiles::from_environment(variable), expected);
+        assert_eq!(RunnerFiles::from_environment(|_| None), RunnerFiles::default());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use tagship_core::tls::Roots;
 use super::deploy::{self, Place};
 use crate::context::Context;
 use crate::failure::{Code, Failure};
-use crate::inputs::{Access, Form, Inputs, Key, Step, TransparencyLog};
+use crate::inputs::{Form, Inputs, Key, Step, TransparencyLog};
 use crate::log::Log;
 use crate::signing::key::SigningKey;
 use crate::signing::rekor;
@@ -94,10 +94,7 @@ pub async fn run(inputs: &mut Inputs, must_be_mount: bool, log: &Log) -> Result<
     // A build alone needs no key, and what is not needed is not decrypted.
     let key = inputs.key.take().filter(|_| inputs.steps != [Step::Build]);
     let login = inputs.access.login.take().map(|(user, secret)| Arc::new(Credential::Basic { user, secret }));
-    let files = match &inputs.access {
-        Access { auth_file: Some(path), .. } => AuthFiles::only(path),
-        Access { auth_file: None, .. } => AuthFiles::standard(),
-    };
+    let files = inputs.access.auth_files();
     let inputs = &*inputs;
 
     let (engine, registry, base_images, key) = tokio::join!(

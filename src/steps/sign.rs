@@ -166,8 +166,10 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::{Arc, Mutex};
 
+    use tagship_core::registry::Target;
+
     use super::*;
-    use crate::commands::verify::{Wanted, report, run as verify_image};
+    use crate::commands::verify::{report, run as verify_image};
     use crate::log::{Style, testing};
     use crate::testing::{FakeLog, Reply, Store, registry, serve};
 
@@ -227,14 +229,14 @@ mod tests {
         assert_eq!(world.layers(), 3);
 
         let policy = policy(world.key.public(), None);
-        let wanted = Wanted::Tag("v0.2.9".parse().unwrap());
+        let wanted = Target::Tag("v0.2.9".parse().unwrap());
         let verified = verify_image(&world.client, &world.repository, wanted, &policy).await.unwrap();
         let report = report(&verified).join("\n");
         assert!(report.contains("tag        v0.2.9 (signed)\ncommit     4567def\ncreated    "), "{report}");
-        let absent = Wanted::Tag("v9".parse().unwrap());
+        let absent = Target::Tag("v9".parse().unwrap());
         let error = verify_image(&world.client, &world.repository, absent, &policy).await.unwrap_err();
         assert_eq!(error.kind(), "no-such-image");
-        let unsigned = Wanted::Digest(Digest::of(b"x"));
+        let unsigned = Target::Digest(Digest::of(b"x"));
         let error = verify_image(&world.client, &world.repository, unsigned, &policy).await.unwrap_err();
         assert_eq!(error.kind(), "no-signature");
     }
