@@ -85,10 +85,16 @@ impl Authorizer {
     pub(super) async fn renew(&self, seen: u64, headers: &HeaderMap, wire: &Wire) -> Result<bool, RegistryError> {
         // Held while the token is fetched: whoever else needs one waits for this one.
         let mut held = self.held.lock().await;
-        if held.generation != seen {
+        let challenge = challenge(headers);
+        let is_covered = match &challenge {
+            Some(Challenge::Bearer { scopes, .. }) => scopes.iter().all(|scope| held.scopes.contains(scope)),
+            _ => true,
+        };
+        // Somebody else renewed it meanwhile, for what they wanted.
+        if held.generation != seen && is_covered {
             return Ok(true);
         }
-        let header = match challenge(headers) {
+        let header = match challenge {
             Some(Challenge::Bearer { realm, service, scopes }) => {
                 held.scopes.extend(scopes);
                 let token = self.fetch(wire, &realm, service.as_deref(), &held.scopes).await?;

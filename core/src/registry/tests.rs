@@ -1,5 +1,6 @@
 //! The client against registries that behave, misbehave and attack.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -451,6 +452,34 @@ async fn uploads_that_lead_nowhere_are_named() {
     let manifest = Manifest::new(OCI_MANIFEST, MANIFEST);
     let put = client(&server, Credential::Anonymous).put_manifest(&repository(&server), &tag(), &manifest).await;
     assert!(put.unwrap_err().to_string().ends_with(r"404: BLOB_UNKNOWN (no\nsuch)"));
+}
+
+#[tokio::test]
+async fn who_wants_more_at_the_same_time_gets_a_token_of_their_own() {
+    let port = Arc::new(AtomicUsize::new(0));
+    let own = Arc::clone(&port);
+    let server = Server::start(move |request| {
+        let may = |right: &str| request.header("authorization").is_some_and(|token| token.contains(right));
+        let (scope, right) = if request.method == "POST" { ("b:push", "push") } else { ("a:pull", "pull") };
+        let realm = format!("http://127.0.0.1:{}/token", own.load(Ordering::SeqCst));
+        match request.target.split('?').next() {
+            Some("/token") => {
+                let granted = ["pull", "push"].map(|right| if request.target.contains(right) { right } else { "" });
+                Reply::new(200, format!(r#"{{"token":"x{}"}}"#, granted.concat()))
+            }
+            _ if may(right) && right == "push" => Reply::new(201, ""),
+            _ if may(right) => Reply::new(200, MANIFEST).with("Content-Type", OCI_MANIFEST),
+            _ => Reply::new(401, "")
+                .with("WWW-Authenticate", format!(r#"Bearer realm="{realm}",service="s",scope="{scope}""#)),
+        }
+    })
+    .await;
+    port.store(server.port.into(), Ordering::SeqCst);
+    let (client, repository) = (client(&server, Credential::Anonymous), repository(&server));
+    let wanted = tag();
+    let (pulled, pushed) = tokio::join!(client.manifest(&repository, &wanted), client.put_blob(&repository, b"blob"));
+    assert!(pulled.unwrap().is_some());
+    pushed.unwrap();
 }
 
 /// A server certificate for 127.0.0.1 and the PEM of the authority that signed it.
