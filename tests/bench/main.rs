@@ -113,9 +113,9 @@ fn tagship(host: &Host, round: u32, times: &mut Times) {
     let mut add = |row, took| times.tagship.entry(row).or_default().push(took);
     let tag = format!("v1.{round}.0");
     let release = |more: &str| {
-        format!("cd ~/work; . ~/ci.env; tagship release --image {IMAGE} --tag {tag} $TAGSHIP_FLAGS {more}")
+        format!("cd ~/build; . ~/ci.env; tagship release --image {IMAGE} --tag {tag} $TAGSHIP_FLAGS {more}")
     };
-    host.app(&format!("rm -rf ~/work; cp -a ~/src/demo ~/work; echo tagship-{tag} >~/work/version")).ok();
+    host.app(&format!("rm -rf ~/build; cp -a ~/src/demo ~/build; echo tagship-{tag} >~/build/version")).ok();
     add("whole release", timed(host, &release("")));
     let summary = host.app("cat ~/timed.log").ok().text;
     add("build", step(&summary, "build"));

@@ -22,7 +22,7 @@ mkdir -p ~/peer/docker && cp ~/ci-auth.json ~/peer/docker/config.json
 cat >~/peer/build <<'S'
 #!/bin/bash
 . ~/peer/environment
-rm -rf ~/work; cp -a ~/src/demo ~/work; cd ~/work; echo "shell-$1" >version
+rm -rf ~/build; cp -a ~/src/demo ~/build; cd ~/build; echo "shell-$1" >version
 docker build -q --build-arg BASE=localhost/base:1 --build-arg GIT_HASH=0123456 -f Containerfile -t "$IMAGE:$1" -t "$IMAGE:stable" .
 S
 cat >~/peer/push <<'S'

@@ -1,3 +1,5 @@
+//! Auth files as users have them, and as they should not be.
+
 use std::os::unix::fs::PermissionsExt;
 
 use proptest::prelude::*;

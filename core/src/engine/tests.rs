@@ -1,3 +1,5 @@
+//! Connecting to an engine, to what is none, and to nothing.
+
 use std::sync::{Arc, Mutex};
 
 use bollard::query_parameters::{BuildImageOptions, PushImageOptions};

@@ -1,3 +1,5 @@
+//! References that are, and more that are not.
+
 use proptest::prelude::*;
 
 use super::*;
