@@ -9,6 +9,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("crash_at_start_rolls_back_the_whole_set", crash_at_start_rolls_back_the_whole_set),
     ("last_service_failing_rolls_back_the_first", last_service_failing_rolls_back_the_first),
     ("stopped_service_stays_stopped", stopped_service_stays_stopped),
+    ("killed_companion_puts_everything_back_and_answers", killed_companion),
 ];
 
 fn broken_healthcheck_rolls_back_the_whole_set(host: &Host) {
@@ -41,6 +42,23 @@ fn stopped_service_stays_stopped(host: &Host) {
     assert!(digest.services.contains_key("demo-flower"));
     host.release().run().ok();
     host.state().healthy();
+}
+
+fn killed_companion(host: &Host) {
+    let before = host.baseline();
+    // Unhealthy, so that the companion is still at work after the first restart.
+    let script = host.release().unhealthy().script().replace('\'', "'\\''");
+    host.app(&format!(
+        "rm -f /tmp/killed.*; touch /tmp/killed.log
+         (bash -c '{script}' >>/tmp/killed.log 2>&1; echo $? >/tmp/killed.code) &
+         grep -q -m 1 'demo-web: has restarted' < <(tail --pid=$! -n +1 -F /tmp/killed.log)
+         kill -9 $(systemctl --user show --property MainPID --value tagship@demo.service)
+         wait; cat /tmp/killed.log; exit $(cat /tmp/killed.code)"
+    ))
+    .exits(1)
+    .says("interrupted");
+    let after = host.state().healthy();
+    assert_eq!((before.image(), &before.moving), (after.image(), &after.moving));
 }
 
 /// Releases something broken and requires the old image everywhere, healthy, the verdict in the job's log with the
