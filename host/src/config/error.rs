@@ -33,6 +33,12 @@ pub enum ConfigError {
         /// Why not.
         source: io::Error,
     },
+    /// A directory, a FIFO or a device where a file should be.
+    #[error("{path} is not a regular file")]
+    NotAFile {
+        /// What should be a file.
+        path: PathBuf,
+    },
     /// A file that is too large to be a configuration.
     #[error("{path} is larger than {limit} bytes")]
     TooLarge {
@@ -185,6 +191,9 @@ impl Explain for ConfigError {
             }),
             Self::Read { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some(format!("let the app's user read {}", path.display()))
+            }
+            Self::NotAFile { path } => {
+                Some(format!("put the configuration's text into a file of its own at {}", path.display()))
             }
             Self::MissingKey { key: "services", .. } => {
                 Some("list the systemd services that run the image, in order: `services: [app-web, app-worker]`".into())

@@ -6,6 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+};
+
 use super::ConfigError;
 
 /// The largest file read. A configuration of forty services has about two thousand bytes.
@@ -42,10 +47,49 @@ pub(super) fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str, ConfigEr
 /// The file's bytes.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
     let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+    // Without waiting: whoever opens a FIFO waits for its writer, and nobody need ever write.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        // What Linux says of a socket (open(2)).
+        Err(Errno::NXIO) => return Err(ConfigError::NotAFile { path: path.to_owned() }),
+        Err(errno) => return Err(failed(errno.into())),
+    };
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(ConfigError::NotAFile { path: path.to_owned() });
+    }
     let mut bytes = Vec::new();
-    File::open(path).map_err(failed)?.take(LARGEST + 1).read_to_end(&mut bytes).map_err(failed)?;
+    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > LARGEST {
         return Err(ConfigError::TooLarge { path: path.to_owned(), limit: LARGEST });
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use rustix::fs::{CWD, FileType};
+    use tagship_core::explain::Explain;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_at_once() {
+        let temp = tempfile::tempdir().unwrap();
+        let place = |name: &str| temp.path().join(name);
+        rustix::fs::mknodat(CWD, place("fifo"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        fs::create_dir(place("directory")).unwrap();
+        let _socket = UnixListener::bind(place("socket")).unwrap();
+        std::os::unix::fs::symlink("fifo", place("link")).unwrap();
+        for name in ["fifo", "directory", "socket", "link"] {
+            let error = read(&place(name)).unwrap_err();
+            assert!(matches!(error, ConfigError::NotAFile { .. }), "{name}: {error}");
+            assert!(error.hint().is_some());
+        }
+        fs::write(place("file"), "image: x").unwrap();
+        std::os::unix::fs::symlink("file", place("good")).unwrap();
+        assert_eq!(read(&place("good")).unwrap(), b"image: x");
+    }
 }
