@@ -238,6 +238,7 @@ impl<'h, H: Host> Desk<'h, H> {
         if let Some(image) = image {
             match self.host.tidy(&adapters.store, settings, &image).await {
                 Ok(0) => {}
+                Ok(1) => told.tell("prune", "removed", "1 old image was removed"),
                 Ok(gone) => told.tell("prune", "removed", &format!("{gone} old images were removed")),
                 Err(failure) => told.tell("prune", "warning", &format!("old images stay: {}", failure.reason)),
             }

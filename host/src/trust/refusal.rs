@@ -89,7 +89,9 @@ impl Explain for Refusal {
                 "to go back on purpose: `tagship-host rollback APP {asked}` on the host, or a rollback request signed \
                  with the release key"
             ),
-            Self::Held { .. } => "release a newer version, or `tagship-host rollback APP TAG` on the host to it".into(),
+            Self::Held { asked } => format!(
+                "release a newer version; to run this one all the same: `tagship-host rollback APP {asked}` on the host"
+            ),
             Self::Reused { .. } => "release it under a new version: one version stands for one image".into(),
             Self::Unordered { .. } => {
                 "use semantic versions (v1.2.3), or images signed with their time of creation; `downgrade: allow` drops \
