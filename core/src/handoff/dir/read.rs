@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::Dir;
 use crate::explain::Explain;
+use crate::handoff::names::{self, Name};
 
 /// Whose files are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,10 +178,11 @@ impl Opened {
 }
 
 pub(super) fn open(dir: &Dir, name: &OsStr, owners: &Owners) -> Result<Option<Opened>, ReadError> {
-    let failed = |errno: Errno| ReadError::Io { name: name.to_owned(), source: errno.into() };
+    let shown = shown(name);
+    let failed = |errno: Errno| ReadError::Io { name: shown.clone(), source: errno.into() };
     // Looked at first, so that nothing but a regular file is opened at all: opening is an effect on some other kinds.
     match dir.stat(name) {
-        Ok(stat) => require_file(&stat, name)?,
+        Ok(stat) => require_file(&stat, &shown)?,
         Err(Errno::NOENT) => return Ok(None),
         Err(errno) => return Err(failed(errno)),
     }
@@ -189,15 +191,24 @@ pub(super) fn open(dir: &Dir, name: &OsStr, owners: &Owners) -> Result<Option<Op
     let fd = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
         Ok(fd) => fd,
         Err(Errno::NOENT) => return Ok(None),
-        Err(Errno::LOOP) => return Err(ReadError::NotAFile { name: name.to_owned(), found: "a symbolic link" }),
+        Err(Errno::LOOP) => return Err(ReadError::NotAFile { name: shown, found: "a symbolic link" }),
         Err(errno) => return Err(failed(errno)),
     };
     let stat = rustix::fs::fstat(&fd).map_err(failed)?;
-    require_file(&stat, name)?;
+    require_file(&stat, &shown)?;
     if !owners.accepts(stat.st_uid) {
-        return Err(ReadError::Owner { name: name.to_owned(), uid: stat.st_uid });
+        return Err(ReadError::Owner { name: shown, uid: stat.st_uid });
     }
-    Ok(Some(Opened { file: File::from(fd), owner: stat.st_uid, stamp: Stamp::of(&stat), name: name.to_owned() }))
+    Ok(Some(Opened { file: File::from(fd), owner: stat.st_uid, stamp: Stamp::of(&stat), name: shown }))
+}
+
+/// The name that a reader knows a file by: a claimed request's is the one that its requester wrote.
+fn shown(name: &OsStr) -> OsString {
+    match Name::of(name.as_encoded_bytes()) {
+        Name::ClaimedTrigger => names::TRIGGER.into(),
+        Name::ClaimedRequest(Some(id)) => id.request_name().into(),
+        _ => name.to_owned(),
+    }
 }
 
 fn require_file(stat: &Stat, name: &OsStr) -> Result<(), ReadError> {

@@ -153,6 +153,7 @@ fn everything_planted_is_claimed_and_removed_but_not_read() {
         assert!(fs::symlink_metadata(place.path(TRIGGER)).is_err(), "{word}");
         let read = place.dir.open_file(&claim.name, &Owners::Anyone);
         assert!(matches!(read, Err(ReadError::NotAFile { .. })), "{word}: {read:?}");
+        assert!(read.unwrap_err().to_string().starts_with("deploy-trigger is "), "{word}");
         place.dir.discard(&claim.name).unwrap();
         assert_eq!(place.names(), [""; 0], "{word}");
     }
