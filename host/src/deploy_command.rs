@@ -127,7 +127,7 @@ pub async fn run<H: Host>(
     let round = Round { app, configuration, at_first: &loaded, inbox: &inbox, handoff: &handoff };
     // Requests are claimed, and their logs kept alive, for as long as anything is being done.
     let mut answered = inbox.beside(round.end_interrupted(&mut desk)).await;
-    round.announce(&desk, &loaded);
+    let announced = round.announce(&desk, &loaded);
     let desk = Mutex::new((&mut desk, &mut answered));
     let worked = inbox.work(|arrival, progress| async {
         let (desk, answered) = &mut *desk.lock().await;
@@ -139,8 +139,14 @@ pub async fn run<H: Host>(
     if let Err(error) = answer::sweep(&handoff, Timestamp::now()) {
         report::error(&error);
     }
-    match loaded {
-        Err(error) if !answered => Err(error.into()),
+    match (loaded, announced) {
+        (Err(error), _) if !answered => Err(error.into()),
+        // Requesters are turned away by what is missing there, so this is no success.
+        (_, Err(error)) if !answered => Err(error.into()),
+        (_, Err(error)) => {
+            report::error(&error);
+            Ok(())
+        }
         _ => Ok(()),
     }
 }
@@ -216,7 +222,9 @@ impl Round<'_> {
             Ok(settings) => self.deploy(desk, settings, (&arrival, &order), &told).await,
             Err(error) => desk.refuse(&order, told_no(&told, "config", error)),
         };
-        self.announce(desk, settings);
+        if let Err(error) = self.announce(desk, settings) {
+            report::error(&error);
+        }
         status
     }
 
@@ -244,9 +252,9 @@ impl Round<'_> {
     }
 
     /// Writes what the companion tells about itself, if it is not there already.
-    fn announce<H: Host>(&self, desk: &Desk<'_, H>, settings: &Result<Settings, ConfigError>) {
-        let Ok(settings) = settings else { return };
-        let Ok(boot) = BootId::current() else { return };
+    fn announce<H: Host>(&self, desk: &Desk<'_, H>, settings: &Result<Settings, ConfigError>) -> Result<(), DirError> {
+        let Ok(settings) = settings else { return Ok(()) };
+        let Ok(boot) = BootId::current() else { return Ok(()) };
         let running = desk.history().trust.running();
         let told = HostFile {
             protocol: VERSION,
@@ -261,11 +269,9 @@ impl Round<'_> {
         let there = self.handoff.open_file(names::HOST.as_ref(), &Owners::own_and(&[]));
         let same = |opened: Opened| opened.read(host::LIMIT).is_ok_and(|bytes| bytes == told.encode());
         if there.ok().flatten().is_some_and(same) {
-            return;
+            return Ok(());
         }
-        if let Err(error) = answer::announce(self.handoff, &told) {
-            report::error(&error);
-        }
+        answer::announce(self.handoff, &told)
     }
 }
 

@@ -261,6 +261,16 @@ async fn a_broken_configuration_is_an_answer_and_works_once_mended() {
 }
 
 #[tokio::test]
+async fn a_hand_off_directory_that_cannot_be_written_is_an_error() {
+    let mut place = Place::new();
+    // Nobody can create a file there, not even root.
+    place.settings.handoff = "/proc/self".into();
+    let error = place.run().await.unwrap_err();
+    assert!(matches!(error, CommandError::Inbox(InboxError::Dir(_))), "{error}");
+    assert!(error.to_string().contains("deploy-host"), "{error}");
+}
+
+#[tokio::test]
 async fn requests_that_must_be_signed_are() {
     let mut place = Place::new();
     place.deploy("v0.1.0").await;
