@@ -122,7 +122,7 @@ pub async fn run(needs: Needs<'_>, stop: &mut Stop, log: &Log) -> Result<Verdict
 /// Checks that a hand-off could work, before any slow work is done.
 ///
 /// # Errors
-/// If the directory is not there or not mounted, or if no companion has ever run there.
+/// If the directory is not there, not mounted or not writable, or if no companion has ever run there.
 pub fn check(directory: &Path, must_be_mount: bool, form: Form) -> Result<Place, DeployError> {
     Place::open(directory, must_be_mount, form)
 }

@@ -93,6 +93,18 @@ impl Dir {
         Ok(names)
     }
 
+    /// Makes sure that a file can be put here: writes one under a random dot name, syncs it and removes it again. It
+    /// is a block of usual size, for which a full disk has no room.
+    ///
+    /// # Errors
+    /// If it cannot be written or removed.
+    pub fn check_writable(&self) -> Result<(), DirError> {
+        let written = self.write(&[b'\n'; 4096]);
+        written
+            .and_then(|(name, _)| rustix::fs::unlinkat(&self.fd, &*name, AtFlags::empty()))
+            .map_err(|errno| DirError::Unwritable { path: self.path.clone(), source: errno.into() })
+    }
+
     /// Puts a whole file at a name that must be free, and makes sure that it is on the disk. The stamp tells the file
     /// apart from any that others put at the same name later.
     ///

@@ -1,6 +1,6 @@
-//! The hand-off directory as the requester finds it: there, mounted, and used by a companion.
+//! The hand-off directory as the requester finds it: there, mounted, used by a companion, and writable.
 //!
-//! Nothing is written here.
+//! Nothing is left here: only a small file is written and removed, since nothing less shows that a request could be.
 
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
@@ -38,6 +38,7 @@ impl Place {
             place.host = Some(HostFile::parse(&bytes).map_err(DeployError::Companion)?);
             place.owners = Owners::own_and(&[owner, file.owner]);
         }
+        place.dir.check_writable().map_err(DeployError::Directory)?;
         Ok(place)
     }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use tagship_core::explain::Explain;
-use tagship_core::handoff::dir::{Dir, Owners};
+use tagship_core::handoff::dir::{Dir, DirError, Owners};
 use tagship_core::handoff::host::HostFile;
 use tagship_core::handoff::log::LogLine;
 use tagship_core::handoff::names::{HOST, Name, RequestId, STATUS, TRIGGER};
@@ -391,4 +391,15 @@ async fn a_trigger_that_nobody_takes_is_withdrawn() {
     assert!(!error.may_be_claimed(), "{error}");
     assert_eq!(host.requests_left(), 0);
     assert_eq!(host.printed.text().matches("warning: nobody has taken the request").count(), 1);
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_found_before() {
+    // Nobody, root included, makes files there.
+    let error = check(Path::new("/proc"), false, Form::Plain).unwrap_err();
+    assert!(matches!(error, DeployError::Directory(DirError::Unwritable { .. })), "{error:?}");
+    assert_eq!(error.code(), Code::Handoff);
+    let host = Host::new();
+    check(host.temp.path(), false, Form::Full).unwrap();
+    assert_eq!(host.dir().names().unwrap(), [HOST], "nothing is left behind");
 }

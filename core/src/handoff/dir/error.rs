@@ -19,6 +19,14 @@ pub enum DirError {
         /// Why.
         source: io::Error,
     },
+    /// Nothing can be put into it.
+    #[error("cannot write in the hand-off directory {}", path.display())]
+    Unwritable {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// Something in it.
     #[error("cannot {operation} {} in the hand-off directory", name.display())]
     File {
@@ -57,7 +65,9 @@ impl Explain for DirError {
 impl DirError {
     fn cause(&self) -> &io::Error {
         match self {
-            DirError::Open { source, .. } | DirError::File { source, .. } => source,
+            DirError::Open { source, .. } | DirError::Unwritable { source, .. } | DirError::File { source, .. } => {
+                source
+            }
         }
     }
 }
