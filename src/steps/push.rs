@@ -199,16 +199,35 @@ async fn follow(
                     log.quote(&status);
                 }
             }
-            Err(Error::DockerStreamError { error }) => {
-                return Err(PushError::Refused { image: image.to_owned(), message: text::escape(error.trim()) });
-            }
-            Err(Error::DockerResponseServerError { message, .. }) => {
-                return Err(PushError::Refused { image: image.to_owned(), message: text::escape(message.trim()) });
+            Err(
+                Error::DockerStreamError { error: words } | Error::DockerResponseServerError { message: words, .. },
+            ) => {
+                return Err(PushError::Refused { image: image.to_owned(), message: text::escape(said(&words).trim()) });
             }
             Err(source) => return Err(PushError::Engine { image: image.to_owned(), source }),
         }
     }
     digest.ok_or_else(|| PushError::NoDigest { image: image.to_owned() })
+}
+
+/// What an error says: engines answer with its words, or with the JSON of a stream of progress, which has them twice.
+fn said(words: &str) -> String {
+    #[derive(serde::Deserialize)]
+    struct Report {
+        #[serde(rename = "errorDetail")]
+        detail: Option<Detail>,
+        error: Option<String>,
+        message: Option<String>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Detail {
+        message: Option<String>,
+    }
+    let reports = serde_json::Deserializer::from_str(words).into_iter::<Report>();
+    let messages = reports
+        .map_while(Result::ok)
+        .filter_map(|report| report.detail.and_then(|detail| detail.message).or(report.error).or(report.message));
+    messages.last().unwrap_or_else(|| words.to_owned())
 }
 
 /// The digest in `v1: digest: sha256:… size: 1234`.
@@ -281,6 +300,23 @@ mod tests {
         for status in ["Pushed", "digest:", "digest: ", "digest: sha512:00 size: 1", short.as_str()] {
             let (result, _) = follow_all(vec![says(status)]).await;
             assert!(matches!(result, Err(PushError::NoDigest { .. })), "{status}");
+        }
+    }
+
+    #[test]
+    fn an_error_in_json_is_its_words() {
+        for (words, expected) in [
+            (r#"{"errorDetail":{"message":"connection refused"},"error":"connection refused"}"#, "connection refused"),
+            (r#"{"status":"Pushing"} {"errorDetail":{"message":"EOF"},"error":"EOF"}"#, "EOF"),
+            (r#"{"errorDetail":{},"error":"denied"}"#, "denied"),
+            (r#"{"message":"no such image"}"#, "no such image"),
+            ("EOF", "EOF"),
+            ("", ""),
+            ("{}", "{}"),
+            (r#"{"error":7}"#, r#"{"error":7}"#),
+            (r#"{"error":"cut"#, r#"{"error":"cut"#),
+        ] {
+            assert_eq!(said(words), expected, "{words}");
         }
     }
 
