@@ -30,6 +30,9 @@ pub enum Asked {
 /// Inputs that may be several lines: their flags may be repeated, a line each.
 const LINES: [&str; 3] = ["annotations", "build-args", "labels"];
 
+/// Inputs that are true or false: their flags alone mean true.
+const BOOLEANS: [&str; 2] = ["force", "tlog"];
+
 const VERIFY: [&str; 10] = [
     "image",
     "tag",
@@ -129,7 +132,11 @@ fn flag(input: &'static Input) -> Arg {
         return flag.action(ArgAction::Append);
     }
     // The last one counts, so that a script can add to the flags of another.
-    flag.overrides_with(input.name)
+    let flag = flag.overrides_with(input.name);
+    match BOOLEANS.contains(&input.name) {
+        true => flag.num_args(0..=1).default_missing_value("true"),
+        false => flag,
+    }
 }
 
 fn value_name(name: &str) -> &'static str {
@@ -139,7 +146,7 @@ fn value_name(name: &str) -> &'static str {
         "image" => "REPOSITORY",
         "context" | "handoff" => "DIRECTORY",
         "ca" | "public-key" | "rekor-public-key" => "PEM",
-        "force" | "tlog" => "BOOL",
+        _ if BOOLEANS.contains(&name) => "BOOL",
         "rekor-url" => "URL",
         "timeout" => "TIME",
         _ => "VALUE",
@@ -186,6 +193,23 @@ mod tests {
         ] {
             assert_eq!(parsed(line).is_ok(), good, "{line}");
         }
+    }
+
+    #[test]
+    fn a_flag_that_is_true_or_false_may_stand_alone() {
+        for (line, expected) in [
+            ("tagship release --force", "true"),
+            ("tagship release --force --tag v1", "true"),
+            ("tagship release --force true --tag v1", "true"),
+            ("tagship release --force false", "false"),
+            ("tagship release --force=false", "false"),
+            ("tagship release --force false --force", "true"),
+        ] {
+            let matches = parsed(line).expect(line);
+            let (_, flags) = matches.subcommand().expect("release");
+            assert_eq!(flags.get_one::<OsString>("force"), Some(&expected.into()), "{line}");
+        }
+        assert!(parsed("tagship release --force true false").is_err());
     }
 
     #[test]
