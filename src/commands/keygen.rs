@@ -51,6 +51,15 @@ enum KeygenError {
     Interrupted,
 }
 
+impl KeygenError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Exists { .. } | Self::Write { .. } => Code::Usage,
+            Self::Key(_) | Self::Interrupted => Code::Signing,
+        }
+    }
+}
+
 impl Explain for KeygenError {
     fn kind(&self) -> &'static str {
         match self {
@@ -75,7 +84,7 @@ impl Explain for KeygenError {
 /// # Errors
 /// When there is one already, or it cannot be written.
 pub async fn command(prefix: PathBuf, password: Secret, log: &Log) -> Result<(), Failure> {
-    let pair = run(prefix, password).await.map_err(|error| Failure::new(Code::Signing, error))?;
+    let pair = run(prefix, password).await.map_err(|error| Failure::new(error.code(), error))?;
     log.say(&format!("private key  {}", pair.private.display()));
     log.say(&format!("public key   {}", pair.public.display()));
     log.say(&format!("fingerprint  {}", pair.fingerprint));
@@ -95,6 +104,7 @@ fn make(prefix: &Path, password: &Secret) -> Result<Pair, KeygenError> {
             return Err(KeygenError::Exists { path: path.clone() });
         }
     }
+    directory(&private).metadata().map_err(|source| KeygenError::Write { path: private.clone(), source })?;
     let key = SigningKey::generate()?;
     let encrypted = key.to_encrypted_pem(password)?;
     write(&private, encrypted.as_bytes(), 0o600)?;
@@ -105,9 +115,11 @@ fn make(prefix: &Path, password: &Secret) -> Result<Pair, KeygenError> {
 /// Writes a whole new file or none.
 fn write(path: &Path, contents: &[u8], mode: u32) -> Result<(), KeygenError> {
     let failed = |source| KeygenError::Write { path: path.to_owned(), source };
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file =
-        tempfile::Builder::new().permissions(Permissions::from_mode(mode)).tempfile_in(directory).map_err(failed)?;
+    // The error itself names the temporary file, which tells nobody anything.
+    let mut file = tempfile::Builder::new()
+        .permissions(Permissions::from_mode(mode))
+        .tempfile_in(directory(path))
+        .map_err(|error| failed(error.kind().into()))?;
     file.write_all(contents).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
     match file.persist_noclobber(path) {
         Ok(_) => Ok(()),
@@ -116,6 +128,11 @@ fn write(path: &Path, contents: &[u8], mode: u32) -> Result<(), KeygenError> {
         }
         Err(error) => Err(failed(error.error)),
     }
+}
+
+/// Where a file is, or will be.
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// `PREFIX` with an ending added, whatever dots it has.
@@ -144,7 +161,7 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&pair.public).unwrap(), key.public().to_pem());
 
         let again = run(prefix.clone(), Secret::from("pass".to_owned())).await.unwrap_err();
-        assert_eq!(again.kind(), "key-exists");
+        assert_eq!((again.kind(), again.code()), ("key-exists", Code::Usage));
         std::fs::remove_file(&pair.private).unwrap();
         let again = run(prefix, Secret::from("pass".to_owned())).await.unwrap_err();
         assert_eq!(again.kind(), "key-exists", "the public key alone is there");
@@ -166,6 +183,10 @@ mod tests {
     async fn a_missing_directory_is_said() {
         let dir = tempfile::tempdir().unwrap();
         let error = run(dir.path().join("no/k"), Secret::new(Vec::new())).await.unwrap_err();
-        assert_eq!(error.kind(), "key-not-written");
+        assert_eq!((error.kind(), error.code()), ("key-not-written", Code::Usage));
+        assert!(!tagship_core::explain::chain(&error).contains("at path"), "{error}");
+        let error = run("/proc/k".into(), Secret::new(Vec::new())).await.unwrap_err();
+        assert_eq!((error.kind(), error.code()), ("key-not-written", Code::Usage));
+        assert!(!tagship_core::explain::chain(&error).contains("at path"), "{error}");
     }
 }
