@@ -144,7 +144,10 @@ impl Explain for Fault {
             Self::OtherDigest { .. } => {
                 "somebody attached another image's signature to this one; sign this one if it is meant"
             }
-            Self::LogMissing => "sign it with the transparency log on (`tlog`), or relax `rekor` in the policy",
+            Self::LogMissing => {
+                "sign it with the transparency log on (`tlog`); what requires the record is `verify.rekor` in the host's \
+                 configuration, and `tlog` for the action and the tool"
+            }
             Self::Log(LogError::UnknownLog(_)) => {
                 "for a private log, give its public key (`rekor-public-key`; `rekor-keys` on the host)"
             }
