@@ -16,7 +16,7 @@ use tagship_core::{
 };
 
 use crate::{
-    config::{App, Settings},
+    config::{App, ServiceName, Settings},
     deploy::{
         self, Candidate, Containers, Ended, Failure, Ground, HealthState, ImageId, InFlight, Store, Units, Verdict,
     },
@@ -184,7 +184,7 @@ impl<'h, H: Host> Desk<'h, H> {
         let status = match self.host.adapters(settings).await {
             Err(failure) => self.status(order, digest, &refused(failure)),
             Ok(adapters) => match self.running_image(&approved, settings, &adapters.containers).await {
-                Some(image) => self.unchanged(order, approved, image),
+                Some((image, unchecked)) => self.unchanged(order, approved, image, &unchecked),
                 None => self.deploy_with(settings, order, approved, &adapters, told).await,
             },
         };
@@ -277,10 +277,10 @@ impl<'h, H: Host> Desk<'h, H> {
         status
     }
 
-    fn unchanged(&mut self, order: &Order, approved: Approved, image: ImageId) -> Status {
+    fn unchanged(&mut self, order: &Order, approved: Approved, image: ImageId, unchecked: &[&ServiceName]) -> Status {
         let Approved { release, verified } = approved;
         let digest = Some(release.digest);
-        let reason = format!("{} runs already, healthy", release.tag);
+        let reason = words::unchanged(&release.tag, unchecked);
         let proven = Proven { release, image, evidence: verified.evidence().clone(), at: Timestamp::now() };
         let status = Status::new(Outcome::Unchanged, "unchanged", &reason);
         let status = Status { digest, previous_digest: self.history.running_digest(), ..self.dated(order, status) };
@@ -288,22 +288,27 @@ impl<'h, H: Host> Desk<'h, H> {
         status
     }
 
-    /// The local image of a release, if it was proven here and every service runs it now.
-    async fn running_image(
+    /// The local image of a release, if it was proven here and every service runs it now; and which of them have no
+    /// healthcheck.
+    async fn running_image<'s>(
         &self,
         approved: &Approved,
-        settings: &Settings,
+        settings: &'s Settings,
         containers: &H::Containers,
-    ) -> Option<ImageId> {
+    ) -> Option<(ImageId, Vec<&'s ServiceName>)> {
         let proven = self.history.running().filter(|proven| proven.release.digest == approved.release.digest)?;
+        let mut unchecked = Vec::new();
         for service in settings.all_services() {
             let container = containers.find(service).await.ok()??;
             let well = matches!(container.health, HealthState::None | HealthState::Healthy);
             if !container.running || !well || container.image != proven.image {
                 return None;
             }
+            if container.health == HealthState::None {
+                unchecked.push(service);
+            }
         }
-        Some(proven.image.clone())
+        Some((proven.image.clone(), unchecked))
     }
 
     /// Adds a verdict to the history, and tells it to the system journal.
@@ -341,7 +346,7 @@ impl<'h, H: Host> Desk<'h, H> {
         };
         let (kind, reason) = match &ended.cause {
             Some(cause) => (cause.kind.as_str(), words(cause, &ended.broken)),
-            None => ("deployed", format!("{} runs, healthy", order.asked)),
+            None => ("deployed", words::success(&order.asked, &ended.services)),
         };
         Status {
             digest,

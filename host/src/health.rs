@@ -293,11 +293,12 @@ impl Containers for Engine {
             container: facts.id.clone(),
             image: facts.image,
             restarts: facts.restarts,
+            checked: true,
         };
         let test = found.config.healthcheck.and_then(Test::of);
         let test = match (test, want.missing) {
             (Some(test), _) => test,
-            (None, Missing::Running) => return Ok(proof),
+            (None, Missing::Running) => return Ok(Proof { checked: false, ..proof }),
             (None, Missing::Refuse) => {
                 return Err(fail("no-healthcheck", format!("the container of {} has no healthcheck", want.service)));
             }

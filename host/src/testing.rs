@@ -129,6 +129,8 @@ pub(crate) struct State {
     pub(crate) engine_silent: bool,
     /// Images whose containers never get healthy.
     pub(crate) sick: BTreeSet<ImageId>,
+    /// Services without a healthcheck.
+    pub(crate) unchecked: BTreeSet<ServiceName>,
     pub(crate) names: BTreeMap<String, ImageId>,
     /// What each service runs, and in which container.
     pub(crate) runs: BTreeMap<ServiceName, (ImageId, u64)>,
@@ -296,7 +298,11 @@ impl Containers for World {
             image: image.clone(),
             running: true,
             restarts: 0,
-            health: if state.sick.contains(image) { HealthState::Unhealthy } else { HealthState::Healthy },
+            health: match service {
+                _ if state.sick.contains(image) => HealthState::Unhealthy,
+                _ if state.unchecked.contains(service) => HealthState::None,
+                _ => HealthState::Healthy,
+            },
         }))
     }
 
@@ -308,6 +314,7 @@ impl Containers for World {
                 container: id(*container),
                 image: image.clone(),
                 restarts: 0,
+                checked: !state.unchecked.contains(want.service),
             }),
             _ => Err(Failure::new("unhealthy", "it does not get healthy").at(want.service)),
         }

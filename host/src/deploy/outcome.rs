@@ -48,6 +48,8 @@ pub struct ServiceEnd {
     pub role: Role,
     /// In which state.
     pub state: Left,
+    /// It was found running and has no healthcheck.
+    pub unchecked: bool,
     /// The image that its name stands for now, if known.
     pub image: Option<ImageId>,
 }

@@ -181,7 +181,7 @@ pub enum HealthState {
     Unhealthy,
 }
 
-/// A container that was found healthy, on the right image.
+/// A container that was found healthy, or at least running, on the right image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proof {
     /// Whose.
@@ -192,6 +192,8 @@ pub struct Proof {
     pub image: ImageId,
     /// How often the engine had restarted it by then.
     pub restarts: u64,
+    /// It has a healthcheck, and that passed; otherwise it runs, and no more is known.
+    pub checked: bool,
 }
 
 /// Who is told what goes on: the hand-off's log and the system journal.

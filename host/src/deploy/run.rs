@@ -227,7 +227,7 @@ async fn drive<U: Units, S: Store, C: Containers>(
             }
         }
         if let Some(end) = machine.ended() {
-            return world.ended(end.clone(), machine.left());
+            return world.ended(end.clone(), machine.left(), &proofs);
         }
         let event = tokio::select! {
             next = under_way.next() => match next {

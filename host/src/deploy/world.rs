@@ -202,7 +202,10 @@ impl<'a, U: Units, S: Store, C: Containers> World<'a, U, S, C> {
             Ok(proof) => proof,
             Err(failure) => return Err(self.with_tail(failure, &recorded.name).await),
         };
-        let text = format!("is healthy on image {}", proof.image.short());
+        let text = match proof.checked {
+            true => format!("is healthy on image {}", proof.image.short()),
+            false => format!("runs image {}; it has no healthcheck", proof.image.short()),
+        };
         let part = if way == Way::Forward { Part::Health } else { Part::Rollback };
         self.tell(part, Some(&recorded.name), "healthy", &text, Some(begun.elapsed()));
         Ok(proof)
@@ -282,11 +285,12 @@ impl<'a, U: Units, S: Store, C: Containers> World<'a, U, S, C> {
         }
     }
 
-    pub(super) fn ended(&self, end: End, left: &[Left]) -> Ended {
+    pub(super) fn ended(&self, end: End, left: &[Left], proofs: &BTreeMap<usize, Proof>) -> Ended {
         let services = self.services.iter().zip(left).enumerate().map(|(index, (recorded, &state))| ServiceEnd {
             name: recorded.name.clone(),
             role: recorded.role,
             state,
+            unchecked: proofs.get(&index).is_some_and(|proof| !proof.checked),
             image: match state {
                 Left::Deployed | Left::Placed => self.image(index).cloned(),
                 Left::Untouched | Left::Restored => recorded.image.clone(),

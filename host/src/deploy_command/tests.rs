@@ -139,7 +139,22 @@ async fn what_runs_already_is_not_touched() {
     let restarts = place.world.state().restarts;
     let status = place.ask("v0.1.0", digest("v0.1.0")).await;
     assert_eq!((status.outcome, status.kind.as_str()), (Outcome::Unchanged, "unchanged"));
+    assert_eq!(status.reason.as_str(), "v0.1.0 runs already, healthy");
     assert_eq!(place.world.state().restarts, restarts);
+    place.world.state().unchecked.insert("worker".parse().unwrap());
+    let status = place.ask("v0.1.0", digest("v0.1.0")).await;
+    assert_eq!(status.reason.as_str(), "v0.1.0 runs already; worker has no healthcheck");
+}
+
+#[tokio::test]
+async fn a_service_without_a_healthcheck_is_not_called_healthy() {
+    let place = Place::new();
+    place.world.state().unchecked.insert("worker".parse().unwrap());
+    let digest = place.world.release(&place.key, "v0.1.0");
+    let status = place.ask("v0.1.0", digest).await;
+    assert_eq!(status.outcome, Outcome::Deployed);
+    assert!(status.reason.as_str().starts_with("v0.1.0 runs; "), "{}", status.reason);
+    assert!(status.reason.as_str().contains("worker has no healthcheck"), "{}", status.reason);
 }
 
 #[tokio::test]

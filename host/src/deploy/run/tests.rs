@@ -164,7 +164,7 @@ impl Containers for Host {
         if self.state().sick.contains(&image) {
             return Err(Failure::new("unhealthy", "it is sick").at(want.service));
         }
-        Ok(Proof { service: want.service.clone(), container: container(number), image, restarts: 0 })
+        Ok(Proof { service: want.service.clone(), container: container(number), image, restarts: 0, checked: true })
     }
 
     async fn hold(&self, proofs: &[Proof], _: Duration) -> Result<(), Failure> {
