@@ -36,7 +36,7 @@ fn context_arrives_as_it_is(host: &Host) {
 }
 
 fn unchanged_tree_hits_the_layer_cache(host: &Host) {
-    let script = "date +%N >salt; printf 'FROM localhost/base:1\\nCOPY salt /salt\\nRUN sleep 0; date +%%N >/when\\n' >Containerfile";
+    let script = "date +%N >salt; printf 'FROM localhost/base:1\\nCOPY salt /salt\\nRUN cat /proc/sys/kernel/random/uuid >/when\\n' >Containerfile";
     let first = built(host, &format!("{script}; cp salt Containerfile ~"), &[]);
     let again = built(host, "cp ~/salt ~/Containerfile .", &[]);
     let when = |tag: &str| host.app(&format!("podman run --rm {IMAGE}:{tag} cat /when")).ok().text;
