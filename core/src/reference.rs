@@ -25,6 +25,13 @@ pub struct ReferenceError {
     why: &'static str,
 }
 
+impl ReferenceError {
+    /// What is wrong with the text, for messages that show the text themselves.
+    pub fn why(&self) -> &'static str {
+        self.why
+    }
+}
+
 impl crate::explain::Explain for ReferenceError {
     fn kind(&self) -> &'static str {
         "reference-invalid"
@@ -156,6 +163,12 @@ impl FromStr for Repository {
             text: text.to_owned(),
             ..error
         })?;
+        if path.contains('@') {
+            return fail("it is written without a digest");
+        }
+        if path.contains(':') {
+            return fail("it is written without a tag");
+        }
         if path.bytes().any(|b| b.is_ascii_uppercase()) {
             return fail("its path has upper-case letters");
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use tagship_core::reference::{Digest, Repository};
+use tagship_core::reference::{Digest, ReferenceError, Repository};
 use tagship_core::registry::Target;
 use tagship_core::secret::Secret;
 use tagship_core::signature::annotations::MEANINGFUL;
@@ -315,11 +315,8 @@ fn yes_or_no(name: &'static str, text: Option<&str>) -> Result<bool, InputError>
     }
 }
 
-fn typed<T: FromStr>(name: &'static str, text: &str) -> Result<T, InputError>
-where
-    T::Err: ToString,
-{
-    text.parse().map_err(|error: T::Err| InputError::invalid(name, text, error))
+fn typed<T: FromStr<Err = ReferenceError>>(name: &'static str, text: &str) -> Result<T, InputError> {
+    text.parse().map_err(|error: ReferenceError| InputError::invalid(name, text, error.why()))
 }
 
 /// PEM text as it is, or the file that a path names.

@@ -52,7 +52,16 @@ fn contradictions_and_gaps_are_named() {
     let vectors: &[Vector<'_>] = &[
         ("no image", &[("tag", "v1"), ("key", "PEM")], "image"),
         ("no registry", &[("image", "app"), ("tag", "v1"), ("key", "PEM")], "image"),
-        ("a tag in the image", &[("image", "r.test/app:v1"), ("tag", "v1"), ("key", "PEM")], "image"),
+        (
+            "a tag in the image",
+            &[("image", "r.test/app:v1"), ("tag", "v1"), ("key", "PEM")],
+            "image is “r.test/app:v1”: it is written without a tag",
+        ),
+        (
+            "a digest in the image",
+            &[("image", "r.test/app@sha256:0"), ("tag", "v1"), ("key", "PEM")],
+            "without a digest",
+        ),
         ("upper case", &[("image", "r.test/App"), ("tag", "v1"), ("key", "PEM")], "image"),
         ("no key", &[("image", "r.test/app"), ("tag", "v1")], "key"),
         ("a password alone", &[("image", "r.test/app"), ("tag", "v1"), ("key-password", "x")], "key"),
