@@ -1,11 +1,14 @@
 //! From text to `Inputs`: each value in its grammar, then all of them against each other.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags};
 use tagship_core::reference::{Digest, ReferenceError, Repository};
 use tagship_core::registry::Target;
 use tagship_core::secret::Secret;
@@ -15,6 +18,9 @@ use super::{Access, Build, Check, Form, Handoff, InputError, Inputs, Key, Origin
 
 /// The largest file that an input may name: keys, passwords and certificates are far smaller.
 const LARGEST_FILE: u64 = 1024 * 1024;
+
+/// The most that is read from a pipe, which does not tell beforehand how much there is.
+const LARGEST_PIPE: u64 = 64 * 1024;
 
 /// The longest timeout that is taken: no job lives longer, and clocks can be added to it without running over.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -331,14 +337,46 @@ fn pem(name: &'static str, text: Option<&str>) -> Result<Option<Vec<u8>>, InputE
 /// Reads a small file whole. The buffer never grows, so that no copy of a secret stays behind in freed memory.
 fn read(name: &'static str, path: &Path) -> Result<Vec<u8>, InputError> {
     let unreadable = |source| InputError::Unreadable { name, path: path.to_owned(), source };
-    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let wrong = |why| Err(unreadable(std::io::Error::other(why)));
+    // Opening a FIFO that nobody writes to would wait for a writer, without a word and for ever.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| unreadable(errno.into()))?;
+    let file = File::from(file);
     let meta = file.metadata().map_err(unreadable)?;
-    if !meta.is_file() || meta.len() > LARGEST_FILE {
-        let why = if meta.is_file() { "the file is larger than a mebibyte" } else { "it is no regular file" };
-        return Err(unreadable(std::io::Error::other(why)));
+    if meta.file_type().is_fifo() {
+        let bytes = read_pipe(file).map_err(unreadable)?;
+        return match bytes.len() as u64 {
+            0 => wrong("it is a pipe that nobody writes to"),
+            length if length > LARGEST_PIPE => wrong("the pipe holds more than 64 kibibytes"),
+            _ => Ok(bytes),
+        };
+    }
+    if !meta.is_file() {
+        return wrong("it is neither a regular file nor a pipe");
+    }
+    if meta.len() > LARGEST_FILE {
+        return wrong("the file is larger than a mebibyte");
     }
     let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or_default() + 1);
     file.take(LARGEST_FILE).read_to_end(&mut bytes).map_err(unreadable)?;
+    Ok(bytes)
+}
+
+/// Reads a pipe, such as a shell's `<(…)`, to its end. Waits for its writer, which may ask a person for a password, but
+/// only if there is one.
+fn read_pipe(file: File) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(LARGEST_PIPE as usize + 2);
+    let mut pipe = file.take(LARGEST_PIPE + 1);
+    match pipe.read_to_end(&mut bytes) {
+        // Nothing yet, and somebody who may write still.
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            rustix::fs::fcntl_setfl(pipe.get_ref(), OFlags::empty())?;
+            pipe.read_to_end(&mut bytes)?;
+        }
+        read => {
+            read?;
+        }
+    }
     Ok(bytes)
 }
 

@@ -173,3 +173,37 @@ fn every_secret_is_hidden_with_its_header() {
     inputs.unwrap_or_else(|error| panic!("{error}")).each_secret(|secret| hidden.push(secret.to_owned()));
     assert_eq!(hidden, ["t0ken", "ci:t0ken", "PEM", "pass"]);
 }
+
+#[test]
+fn a_pipe_is_read_whole_and_bounded() {
+    use std::io::Write as _;
+    use std::os::fd::AsRawFd as _;
+
+    for (length, good) in [(1, true), (60_000, true), (64 * 1024, true), (64 * 1024 + 1, false), (0, false)] {
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        let path = PathBuf::from(format!("/proc/self/fd/{}", reader.as_raw_fd()));
+        let content = vec![b'k'; length];
+        // Larger than a pipe holds at once: the reader waits for the rest. One that gives up early breaks the pipe.
+        let (sent, expected) = (content.clone(), content);
+        let writing = std::thread::spawn(move || writer.write_all(&sent).is_ok());
+        let read = read("key-file", &path);
+        drop(reader);
+        assert!(writing.join().expect("the writer ends") || !good);
+        assert_eq!(read.ok(), good.then_some(expected), "{length}");
+    }
+}
+
+#[test]
+fn what_would_be_waited_for_in_vain_is_refused_at_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let fifo = dir.path().join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+        .expect("a FIFO");
+    let socket = dir.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    for (path, why) in [(fifo.as_path(), "nobody writes"), (Path::new("/dev/zero"), "neither")] {
+        let error = read("key-file", path).expect_err("refused");
+        assert!(tagship_core::explain::chain(&error).contains(why), "{error}");
+    }
+    assert!(read("key-file", &socket).is_err());
+}
