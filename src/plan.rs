@@ -3,6 +3,7 @@
 use tagship_core::explain::Explain;
 use tagship_core::reference::{Digest, ImageRef};
 
+use crate::failure::Code;
 use crate::inputs::{Form, Step};
 
 /// What was asked for.
@@ -16,6 +17,8 @@ pub struct Asked<'a> {
     pub moving: bool,
     /// Build and push although the version tag exists.
     pub force: bool,
+    /// Whether the host says that it runs this very version.
+    pub runs: bool,
 }
 
 /// What the registry holds at the version tag.
@@ -59,12 +62,30 @@ pub enum PlanError {
         /// Why it does not count as this release.
         why: String,
     },
+    /// The host has proven the version with the digest that would be replaced, and takes no other for it.
+    #[error("the host runs {image} already, and would refuse another image of that version")]
+    Runs {
+        /// The version tag.
+        image: Box<ImageRef>,
+    },
+}
+
+impl PlanError {
+    /// The exit code it leads to.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            PlanError::TagTaken { .. } => Code::Registry,
+            PlanError::Runs { .. } => Code::Usage,
+        }
+    }
 }
 
 impl Explain for PlanError {
     fn kind(&self) -> &'static str {
         match self {
             PlanError::TagTaken { .. } => "tag-taken",
+            PlanError::Runs { .. } => "version-runs",
         }
     }
 
@@ -75,6 +96,9 @@ impl Explain for PlanError {
                  with steps: sign,deploy,promote; or replace it with force: true"
                     .to_owned(),
             ),
+            PlanError::Runs { .. } => {
+                Some("release it under a new version; without force, what is there is deployed again".to_owned())
+            }
         }
     }
 }
@@ -82,8 +106,12 @@ impl Explain for PlanError {
 /// Decides.
 ///
 /// # Errors
-/// When the version tag belongs to something else.
+/// When the version tag belongs to something else, or what is built anew could not be deployed.
 pub fn plan(asked: Asked<'_>, image: &ImageRef, held: Held) -> Result<Plan, PlanError> {
+    // What is built anew has another digest, since the time of its making is in it.
+    if asked.runs && asked.force && [Step::Build, Step::Deploy].iter().all(|step| asked.steps.contains(step)) {
+        return Err(PlanError::Runs { image: Box::new(image.clone()) });
+    }
     let mut steps = asked.steps.to_vec();
     let makes_new = steps.contains(&Step::Build) || steps.contains(&Step::Push);
     let mut reuse = false;
@@ -186,16 +214,32 @@ mod tests {
             ("promoting alone", &[Promote], Form::Full, true, false, Held::Verified, &[Promote], false),
         ];
         for (name, steps, form, moving, force, held, expected, reuse) in vectors {
-            let asked = Asked { steps, form: *form, moving: *moving, force: *force };
+            let asked = Asked { steps, form: *form, moving: *moving, force: *force, runs: false };
             let plan = plan(asked, &image(), held.clone()).expect(name);
             assert_eq!((plan.steps.as_slice(), plan.reuse), (*expected, *reuse), "{name}");
         }
     }
 
     #[test]
+    fn a_version_that_runs_is_not_built_anew_to_be_deployed() {
+        let asked = Asked { steps: ALL, form: Form::Full, moving: true, force: true, runs: true };
+        let error = plan(asked, &image(), Held::Verified).expect_err("it runs");
+        assert!(matches!(error, PlanError::Runs { .. }), "{error}");
+        assert_eq!(error.code(), Code::Usage);
+        for (name, asked) in [
+            ("not forced", Asked { force: false, ..asked }),
+            ("another version", Asked { runs: false, ..asked }),
+            ("not deployed", Asked { steps: &[Build, Push, Sign], ..asked }),
+            ("perhaps the same image", Asked { steps: &[Push, Sign, Deploy], ..asked }),
+        ] {
+            assert!(plan(asked, &image(), Held::Verified).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
     fn a_version_tag_is_never_replaced_unasked() {
         for steps in [ALL, &[Push], &[Build, Push], &[Push, Sign]] {
-            let asked = Asked { steps, form: Form::Full, moving: true, force: false };
+            let asked = Asked { steps, form: Form::Full, moving: true, force: false, runs: false };
             let error = plan(asked, &image(), unverified()).expect_err("taken");
             assert!(error.to_string().contains("registry.test/app:v1"), "{error}");
             assert!(error.hint().is_some_and(|hint| hint.contains("force")));

@@ -17,6 +17,7 @@ use crate::failure::{Code, Failure};
 use crate::inputs::{Inputs, Step};
 use crate::log::{Log, Summary};
 use crate::plan::{self, Asked, Held, Plan};
+use crate::steps::deploy::Place;
 use crate::steps::preflight::{self, Ready};
 use crate::stop::Stop;
 use course::Course;
@@ -126,8 +127,9 @@ async fn decide(inputs: &Inputs, ready: &Ready, course: &mut Course) -> Result<P
         form: inputs.handoff.form,
         moving: inputs.moving_tag.is_some(),
         force: inputs.force,
+        runs: ready.place.as_ref().and_then(Place::running) == Some(&inputs.tag),
     };
-    let plan = plan::plan(asked, &image, held).map_err(|error| Failure::new(Code::Registry, error))?;
+    let plan = plan::plan(asked, &image, held).map_err(|error| Failure::new(error.code(), error))?;
     if !makes_new {
         let digest = inputs.digest.or(found);
         course.digest = Some(digest.ok_or_else(|| Failure::new(Code::Registry, ReleaseError::NoImage(image)))?);

@@ -254,7 +254,7 @@ fn find_host(inputs: &Inputs, must_be_mount: bool, log: &Log) -> Result<Option<P
     let handoff = &inputs.handoff;
     let place = deploy::check(&handoff.directory, must_be_mount, handoff.form)
         .map_err(|error| Failure::new(error.code(), error))?;
-    // What the companion tells about itself may be old, and anybody may have written it: it decides nothing.
+    // What the companion tells about itself may be old, and anybody may have written it: it proves nothing.
     if let Some(host) = place.host().filter(|_| handoff.form == Form::Full) {
         if host.image != inputs.image {
             log.warn(&format!("the host deploys {}, so it will probably refuse {}", host.image, inputs.image));

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use tagship_core::handoff::dir::{Dir, Owners};
 use tagship_core::handoff::host::{self, HostFile};
 use tagship_core::handoff::names;
+use tagship_core::reference::Tag;
 
 use super::DeployError;
 use crate::inputs::Form;
@@ -46,6 +47,12 @@ impl Place {
     #[must_use]
     pub fn host(&self) -> Option<&HostFile> {
         self.host.as_ref()
+    }
+
+    /// The version that the companion says runs. A hint as well.
+    #[must_use]
+    pub fn running(&self) -> Option<&Tag> {
+        self.host()?.running.as_ref()?.tag.as_ref()
     }
 }
 
