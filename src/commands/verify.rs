@@ -9,8 +9,9 @@ use tagship_core::text;
 use tagship_core::tls::Roots;
 
 use crate::failure::{Code, Failure};
-use crate::inputs::Check;
+use crate::inputs::{Check, CheckKey, Key};
 use crate::log::Log;
+use crate::signing::key::SigningKey;
 use crate::steps::preflight::trust;
 
 /// Why an image is not verified.
@@ -80,7 +81,15 @@ pub async fn command(check: Check, log: &Log) -> Result<(), Failure> {
     };
     let client =
         Client::new(check.image.registry(), credential, &roots).map_err(|error| Failure::new(Code::Registry, error))?;
-    let key = PublicKey::from_pem("public-key", &check.public_key).map_err(|error| Failure::new(Code::Usage, error))?;
+    let key = match check.key {
+        CheckKey::Public(pem) => {
+            PublicKey::from_pem("public-key", &pem).map_err(|error| Failure::new(Code::Usage, error))?
+        }
+        CheckKey::Private(Key { pem, password }) => {
+            let key = SigningKey::load(pem, password).await.map_err(|error| Failure::new(Code::Signing, error))?;
+            key.public().clone()
+        }
+    };
     let policy = trust(key, check.log.as_ref())?;
     let verified =
         run(&client, &check.image, check.target, &policy).await.map_err(|error| Failure::new(error.code(), error))?;

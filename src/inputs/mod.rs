@@ -192,6 +192,14 @@ impl Inputs {
     }
 }
 
+/// The key that must have signed what is verified.
+pub enum CheckKey {
+    /// The public key, PEM.
+    Public(Vec<u8>),
+    /// A private key, whose public half it is.
+    Private(Key),
+}
+
 /// What `tagship verify` is asked to do.
 pub struct Check {
     /// Where the image lives.
@@ -200,8 +208,8 @@ pub struct Check {
     pub target: Target,
     /// How to reach the registry.
     pub access: Access,
-    /// The public key, PEM.
-    pub public_key: Vec<u8>,
+    /// The key that must have signed.
+    pub key: CheckKey,
     /// The transparency log that must have recorded the signature, if one must.
     pub log: Option<TransparencyLog>,
 }

@@ -14,7 +14,9 @@ use tagship_core::registry::Target;
 use tagship_core::secret::Secret;
 use tagship_core::signature::annotations::MEANINGFUL;
 
-use super::{Access, Build, Check, Form, Handoff, InputError, Inputs, Key, Origin, Raw, Step, TransparencyLog, lines};
+use super::{
+    Access, Build, Check, CheckKey, Form, Handoff, InputError, Inputs, Key, Origin, Raw, Step, TransparencyLog, lines,
+};
 
 /// The largest file that an input may name: keys, passwords and certificates are far smaller.
 const LARGEST_FILE: u64 = 1024 * 1024;
@@ -119,11 +121,21 @@ impl Check {
                 return Err(InputError::Missing { name: "tag", hint: "give the tag or the digest".to_owned() });
             }
         };
-        let Some(public_key) = pem("public-key", raw.get("public-key"))? else {
-            let hint = "give the file of the key that must have signed".to_owned();
-            return Err(InputError::Missing { name: "public-key", hint });
+        let key = match (pem("public-key", raw.get("public-key"))?, raw.take_secret("key")) {
+            (Some(public), _) => CheckKey::Public(public),
+            (None, Some(pem)) => {
+                CheckKey::Private(Key { pem, password: password(&mut raw)?.unwrap_or_else(|| Secret::new(Vec::new())) })
+            }
+            (None, None) => {
+                let hint = "give the file of the key that must have signed".to_owned();
+                return Err(InputError::Missing { name: "public-key", hint });
+            }
         };
-        Ok(Check { image, target, access: access(&mut raw)?, public_key, log: transparency_log(&raw)? })
+        // The environment of a shell that releases has a token, which reading may not need.
+        if raw.get("registry-user").is_none() {
+            drop(raw.take_secret("registry-token"));
+        }
+        Ok(Check { image, target, access: access(&mut raw)?, key, log: transparency_log(&raw)? })
     }
 }
 

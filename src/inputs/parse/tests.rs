@@ -207,3 +207,26 @@ fn what_would_be_waited_for_in_vain_is_refused_at_once() {
     }
     assert!(read("key-file", &socket).is_err());
 }
+
+#[test]
+fn what_a_releasing_shell_has_in_its_environment_is_enough_to_verify() {
+    let check = |more: &[(&str, &str)]| {
+        Check::parse(action(&[&[("image", "r.test/app"), ("tag", "v1")], more].concat()).expect("known"))
+    };
+    let own = check(&[("key", "PEM"), ("key-password", "p"), ("registry-token", "t")]);
+    let own = own.unwrap_or_else(|error| panic!("{error}"));
+    assert!(matches!(own.key, CheckKey::Private(_)) && own.access.login.is_none());
+    let text = "-----BEGIN PUBLIC KEY-----";
+    let given = check(&[("key", "PEM"), ("public-key", text), ("registry-token", "t"), ("registry-user", "ci")]);
+    let given = given.unwrap_or_else(|error| panic!("{error}"));
+    assert!(matches!(given.key, CheckKey::Public(_)) && given.access.login.is_some());
+    for (inputs, expected) in [
+        (&[][..], "public-key"),
+        (&[("key-password", "p")], "public-key"),
+        (&[("key", "PEM"), ("registry-user", "ci")], "registry-token"),
+        (&[("key", "PEM"), ("registry-token-file", "/etc/hostname")], "registry-user"),
+    ] {
+        let error = check(inputs).err().expect("refused").to_string();
+        assert_eq!(error, format!("{expected} is missing"));
+    }
+}
