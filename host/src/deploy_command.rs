@@ -135,7 +135,14 @@ pub async fn run<H: Host>(
         round.decide(desk, arrival, progress).await
     });
     worked.await?;
-    desk.into_inner().0.close();
+    let (desk, _) = desk.into_inner();
+    desk.close();
+    // Last, and only if there was nothing else to tell: no request waits for it.
+    if let (Ok(settings), Ok(news), false) = (&loaded, &announced, answered)
+        && (*news || report::is_watched())
+    {
+        round.introduce(desk, settings).await;
+    }
     if let Err(error) = answer::sweep(&handoff, Timestamp::now()) {
         report::error(&error);
     }
@@ -251,10 +258,30 @@ impl Round<'_> {
         }
     }
 
-    /// Writes what the companion tells about itself, if it is not there already.
-    fn announce<H: Host>(&self, desk: &Desk<'_, H>, settings: &Result<Settings, ConfigError>) -> Result<(), DirError> {
-        let Ok(settings) = settings else { return Ok(()) };
-        let Ok(boot) = BootId::current() else { return Ok(()) };
+    /// Tells whoever set it up that it works, or what is still missing.
+    async fn introduce<H: Host>(&self, desk: &Desk<'_, H>, settings: &Settings) {
+        let count = match settings.all_services().count() {
+            1 => "1 service".to_owned(),
+            count => format!("{count} services"),
+        };
+        let (app, image, place) = (self.app, &settings.image, settings.handoff.display());
+        let obstacles = desk.obstacles(settings).await;
+        let word = if obstacles.is_empty() { "ready" } else { "not ready yet" };
+        report::line(Urgency::Notice, &format!("{app}: {word}: {image}, {count}, hand-off in {place}"));
+        for obstacle in obstacles {
+            report::line(Urgency::Warning, &format!("{app}: {obstacle}"));
+        }
+    }
+
+    /// Writes what the companion tells about itself, if it is not there already. Whether it is another companion, boot
+    /// or configuration than the last time.
+    fn announce<H: Host>(
+        &self,
+        desk: &Desk<'_, H>,
+        settings: &Result<Settings, ConfigError>,
+    ) -> Result<bool, DirError> {
+        let Ok(settings) = settings else { return Ok(false) };
+        let Ok(boot) = BootId::current() else { return Ok(false) };
         let running = desk.history().trust.running();
         let told = HostFile {
             protocol: VERSION,
@@ -267,11 +294,14 @@ impl Round<'_> {
             running: running.map(|release| Running { tag: Some(release.tag.clone()), digest: release.digest }),
         };
         let there = self.handoff.open_file(names::HOST.as_ref(), &Owners::own_and(&[]));
-        let same = |opened: Opened| opened.read(host::LIMIT).is_ok_and(|bytes| bytes == told.encode());
-        if there.ok().flatten().is_some_and(same) {
-            return Ok(());
+        let there = there.ok().flatten().and_then(|opened: Opened| opened.read(host::LIMIT).ok());
+        if there.as_ref() == Some(&told.encode()) {
+            return Ok(false);
         }
-        answer::announce(self.handoff, &told)
+        answer::announce(self.handoff, &told)?;
+        // What runs changes with every deploy, which has told of it by itself.
+        let known = there.and_then(|bytes| HostFile::parse(&bytes).ok());
+        Ok(known.is_none_or(|known| HostFile { running: told.running.clone(), ..known } != told))
     }
 }
 

@@ -166,6 +166,22 @@ impl<'h, H: Host> Desk<'h, H> {
         Status { digest, ..self.dated(order, status) }
     }
 
+    /// What would keep a deploy from beginning, as far as it shows without a request: a sentence for each.
+    pub async fn obstacles(&self, settings: &Settings) -> Vec<String> {
+        let adapters = match self.host.adapters(settings).await {
+            Ok(adapters) => adapters,
+            Err(failure) => return vec![words(&failure, &[])],
+        };
+        let mut obstacles = Vec::new();
+        for name in settings.before.iter().chain(settings.all_services()) {
+            let unit = adapters.units.inspect(name).await.map_err(|error| Failure::of(&error).at(name));
+            if let Err(failure) = unit.and_then(|unit| deploy::check_loaded(name, &unit)) {
+                obstacles.push(words(&failure, &[]));
+            }
+        }
+        obstacles
+    }
+
     /// Whether an earlier run left a deploy that has not been ended or told yet.
     pub fn has_left_over(&self) -> bool {
         self.journal.current().is_some()

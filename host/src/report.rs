@@ -75,6 +75,11 @@ pub fn output(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
+/// Whether a person watches what is told.
+pub fn is_watched() -> bool {
+    io::stderr().is_terminal()
+}
+
 /// Whether results may be coloured: on a terminal, unless `NO_COLOR` (no-color.org) says otherwise.
 pub fn colours() -> bool {
     io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())

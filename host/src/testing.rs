@@ -131,6 +131,8 @@ pub(crate) struct State {
     pub(crate) sick: BTreeSet<ImageId>,
     /// Services without a healthcheck.
     pub(crate) unchecked: BTreeSet<ServiceName>,
+    /// Services that the service manager does not know.
+    pub(crate) unknown: BTreeSet<ServiceName>,
     pub(crate) names: BTreeMap<String, ImageId>,
     /// What each service runs, and in which container.
     pub(crate) runs: BTreeMap<ServiceName, (ImageId, u64)>,
@@ -226,7 +228,7 @@ impl Units for World {
     async fn inspect(&self, service: &ServiceName) -> Result<UnitFacts, Silent> {
         let active = if self.state().runs.contains_key(service) { "active" } else { "inactive" };
         Ok(UnitFacts {
-            load: "loaded".into(),
+            load: if self.state().unknown.contains(service) { "not-found" } else { "loaded" }.into(),
             active: active.into(),
             sub: "running".into(),
             enablement: "generated".into(),

@@ -13,6 +13,8 @@ mod state;
 mod values;
 mod world;
 
+pub(crate) use plan::check_loaded;
+
 pub use outcome::{Ended, Failure, Left, ServiceEnd, Verdict};
 pub use ports::{
     ContainerFacts, Containers, HealthState, Leave, News, Part, Proof, Pulled, Report, Store, UnitFacts, Units, Wanted,

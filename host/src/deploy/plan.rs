@@ -128,37 +128,37 @@ pub(crate) fn astray(entry: &InFlight, facts: &[Facts]) -> BTreeSet<usize> {
         .collect()
 }
 
+/// Whether systemd knows the unit and could load it.
+pub(crate) fn check_loaded(name: &ServiceName, unit: &UnitFacts) -> Result<(), Failure> {
+    let refuse = |kind: &str, reason: String, hint: String| Err(Failure::new(kind, reason).at(name).hint(hint));
+    match unit.load.as_str() {
+        "loaded" => Ok(()),
+        "masked" => refuse(
+            "service-masked",
+            format!("{} is masked", name.unit()),
+            format!("run `systemctl --user unmask {}`, or take it out of the app's configuration", name.unit()),
+        ),
+        "not-found" => refuse(
+            "service-unknown",
+            format!("systemd knows no {}", name.unit()),
+            format!(
+                "put {name}.container into ~/.config/containers/systemd and run `systemctl --user daemon-reload`; \
+                     `/usr/lib/systemd/system-generators/podman-system-generator --user --dryrun` shows what is wrong \
+                     with a Quadlet"
+            ),
+        ),
+        other => refuse(
+            "service-invalid",
+            format!("systemd cannot load {}: {other}", name.unit()),
+            format!("`systemctl --user status {}` says why", name.unit()),
+        ),
+    }
+}
+
 fn check_unit(facts: &Facts) -> Result<(), Failure> {
     let Facts { name, unit, local, .. } = facts;
     let refuse = |kind: &str, reason: String, hint: String| Err(Failure::new(kind, reason).at(name).hint(hint));
-    match unit.load.as_str() {
-        "loaded" => {}
-        "masked" => {
-            return refuse(
-                "service-masked",
-                format!("{} is masked", name.unit()),
-                format!("run `systemctl --user unmask {}`, or take it out of the app's configuration", name.unit()),
-            );
-        }
-        "not-found" => {
-            return refuse(
-                "service-unknown",
-                format!("systemd knows no {}", name.unit()),
-                format!(
-                    "put {name}.container into ~/.config/containers/systemd and run `systemctl --user daemon-reload`; \
-                     `/usr/lib/systemd/system-generators/podman-system-generator --user --dryrun` shows what is wrong \
-                     with a Quadlet"
-                ),
-            );
-        }
-        other => {
-            return refuse(
-                "service-invalid",
-                format!("systemd cannot load {}: {other}", name.unit()),
-                format!("`systemctl --user status {}` says why", name.unit()),
-            );
-        }
-    }
+    check_loaded(name, unit)?;
     if unit.needs_reload {
         return refuse(
             "service-changed",

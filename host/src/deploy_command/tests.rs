@@ -276,6 +276,19 @@ async fn a_broken_configuration_is_an_answer_and_works_once_mended() {
 }
 
 #[tokio::test]
+async fn what_is_missing_is_seen_before_anybody_asks() {
+    let place = Place::new();
+    let desk = Desk::open(&place.settings.app, place.state(), &place.world).unwrap();
+    assert_eq!(desk.obstacles(&place.settings).await, [""; 0]);
+    place.world.state().unknown.insert("worker".parse().unwrap());
+    let obstacles = desk.obstacles(&place.settings).await;
+    assert_eq!(obstacles.len(), 1, "{obstacles:?}");
+    assert!(obstacles[0].starts_with("systemd knows no worker.service; hint: "), "{obstacles:?}");
+    place.world.state().engine_down = true;
+    assert_eq!(desk.obstacles(&place.settings).await, ["no engine answers"]);
+}
+
+#[tokio::test]
 async fn a_hand_off_directory_that_cannot_be_written_is_an_error() {
     let mut place = Place::new();
     // Nobody can create a file there, not even root.
