@@ -128,7 +128,7 @@ fn with_configuration_edit(host: &Host, edit: &str, words: &[&str]) {
     host.app(&format!("cp ~/.config/tagship/demo.yaml /tmp/good.yaml; {edit}")).ok();
     let ran = host.release().run();
     host.app("cp /tmp/good.yaml ~/.config/tagship/demo.yaml").ok();
-    let mut ran = ran.exits(1).says("refused");
+    let mut ran = ran.exits(1).within(SOON).says("refused");
     for word in words {
         ran = ran.says(word);
     }
