@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tagship_core::credentials::Credential;
 use tagship_core::reference::{Digest, Repository};
-use tagship_core::registry::{Client, OCI_MANIFEST};
+use tagship_core::registry::{Client, OCI_INDEX, OCI_MANIFEST};
 use tagship_core::signature::PublicKey;
 use tagship_core::tls::Roots;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -98,7 +98,9 @@ pub(crate) struct Store {
     /// By tag.
     pub(crate) manifests: HashMap<String, Vec<u8>>,
     pub(crate) asked: Vec<String>,
-    /// Manifests that another signer puts right after each of ours.
+    /// It has the referrers API.
+    pub(crate) lists_referrers: bool,
+    /// Manifests that another signer puts under the same tag right after each of ours.
     pub(crate) overwrites: VecDeque<Vec<u8>>,
 }
 
@@ -110,9 +112,29 @@ impl Store {
         manifest["layers"].as_array().unwrap().clone()
     }
 
+    /// The entries of the image's index of referrers; none without one.
+    pub(crate) fn referrers(&self, digest: &Digest) -> Vec<Value> {
+        let Some(bytes) = self.manifests.get(digest.referrers_tag().as_str()) else { return Vec::new() };
+        let index: Value = serde_json::from_slice(bytes).unwrap();
+        index["manifests"].as_array().unwrap().clone()
+    }
+
     /// Whether anything was written.
     pub(crate) fn was_written(&self) -> bool {
         self.asked.iter().any(|line| line.starts_with("PUT") || line.starts_with("POST"))
+    }
+
+    fn list_referrers(&self, query: &str) -> Reply {
+        let digest = query.split('?').next().unwrap();
+        let mut manifests = Vec::new();
+        for bytes in self.manifests.values() {
+            let Ok(manifest) = serde_json::from_slice::<Value>(bytes) else { continue };
+            if manifest["subject"]["digest"] == digest {
+                manifests.push(json!({ "mediaType": OCI_MANIFEST, "digest": Digest::of(bytes), "size": bytes.len() }));
+            }
+        }
+        let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests });
+        Reply(200, format!("content-type: {OCI_INDEX}\r\n"), index.to_string().into_bytes())
     }
 
     fn answer(&mut self, request: Request) -> Reply {
@@ -124,16 +146,32 @@ impl Store {
         let (method, path) = request.line.split_once(' ').unwrap();
         let name = path.rsplit('/').next().unwrap().to_owned();
         match method {
-            "GET" if path.contains("/manifests/") => found(self.manifests.get(&name), OCI_MANIFEST),
+            "GET" if path.contains("/manifests/") => {
+                let by_digest = |bytes: &&Vec<u8>| Digest::of(bytes).to_string() == name;
+                let bytes = self.manifests.get(&name).or_else(|| self.manifests.values().find(by_digest));
+                let is_index =
+                    bytes.is_some_and(|bytes| bytes.windows(OCI_INDEX.len()).any(|w| w == OCI_INDEX.as_bytes()));
+                // The image that a bundle refers to is no index in these tests.
+                found(bytes, if is_index { OCI_INDEX } else { OCI_MANIFEST })
+            }
+            "GET" if path.contains("/referrers/") && self.lists_referrers => self.list_referrers(&name),
             "GET" => found(self.blobs.get(&name), "application/octet-stream"),
             "POST" => {
                 self.blobs.insert(Digest::of(&request.body).to_string(), request.body);
                 Reply(201, String::new(), Vec::new())
             }
             "PUT" => {
-                let bytes = self.overwrites.pop_front().unwrap_or(request.body);
-                self.manifests.insert(name, bytes);
-                Reply(201, String::new(), Vec::new())
+                let theirs = if name.contains(':') { None } else { self.overwrites.pop_front() };
+                let body = theirs.unwrap_or(request.body);
+                let subject = serde_json::from_slice::<Value>(&body).ok().and_then(|m| m.get("subject").cloned());
+                self.manifests.insert(name, body);
+                let header = match subject {
+                    Some(subject) if self.lists_referrers => {
+                        format!("oci-subject: {}\r\n", subject["digest"].as_str().unwrap())
+                    }
+                    _ => String::new(),
+                };
+                Reply(201, header, Vec::new())
             }
             _ => Reply(405, String::new(), Vec::new()),
         }
@@ -163,12 +201,13 @@ impl FakeLog {
         self.0.public().clone()
     }
 
-    /// The answer about this body: the only leaf of its tree.
-    pub(crate) fn answer(&self, body: &[u8]) -> Vec<u8> {
+    /// The answer about what it was sent: the only leaf of its tree.
+    pub(crate) fn answer(&self, proposed: &[u8]) -> Vec<u8> {
+        let body = &kept(proposed);
         let id = self.0.public().fingerprint();
         let encoded = STANDARD.encode(body);
         let signed = format!(r#"{{"body":"{encoded}","integratedTime":1790000000,"logID":"{id}","logIndex":7}}"#);
-        let root = Sha256::digest([&[0], body].concat());
+        let root = Sha256::digest([&[0][..], body].concat());
         let note = format!("log.test - 1\n1\n{}\n", STANDARD.encode(root));
         let signature = [&[0; 4], &self.0.sign(note.as_bytes()).unwrap()[..]].concat();
         let answer = json!({ "0123456789abcdef": {
@@ -195,4 +234,20 @@ impl FakeLog {
         let url = format!("http://{address}").parse().unwrap();
         rekor::Log::new(&url, self.public(), &Roots::load(None).unwrap()).unwrap().impatient()
     }
+}
+
+/// What a log keeps of what it was sent: of an envelope its hashes and its signature, of anything else all.
+fn kept(proposed: &[u8]) -> Vec<u8> {
+    let Ok(mut entry) = serde_json::from_slice::<Value>(proposed) else { return proposed.to_vec() };
+    let Some(content) = entry.pointer("/spec/proposedContent").cloned() else { return proposed.to_vec() };
+    let text = content["envelope"].as_str().unwrap();
+    let envelope: Value = serde_json::from_str(text).unwrap();
+    let payload = STANDARD.decode(envelope["payload"].as_str().unwrap()).unwrap();
+    let hash = |bytes: &[u8]| json!({ "algorithm": "sha256", "value": Digest::of(bytes).hex() });
+    entry["spec"] = json!({
+        "envelopeHash": hash(text.as_bytes()),
+        "payloadHash": hash(&payload),
+        "signatures": [{ "signature": envelope["signatures"][0]["sig"], "verifier": content["verifiers"][0] }],
+    });
+    entry.to_string().into_bytes()
 }

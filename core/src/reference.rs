@@ -257,6 +257,18 @@ impl Digest {
     pub fn signature_tag(&self) -> Tag {
         Tag(format!("sha256-{}.sig", self.hex()))
     }
+
+    /// The tag that lists what refers to this manifest where the registry itself does not: `sha256-<hex>` (OCI
+    /// distribution specification, "Referrers Tag Schema").
+    pub fn referrers_tag(&self) -> Tag {
+        Tag(format!("sha256-{}", self.hex()))
+    }
+}
+
+impl From<[u8; 32]> for Digest {
+    fn from(hash: [u8; 32]) -> Self {
+        Self(hash)
+    }
 }
 
 impl FromStr for Digest {

@@ -164,7 +164,7 @@ mod tests {
         Proven {
             release: Release { tag: tag.parse().unwrap(), digest, created: None, commit: None, signed: true },
             image: digest.hex().try_into().unwrap(),
-            evidence: Evidence {
+            evidence: Evidence::Layer {
                 payload: String::new(),
                 signature: String::new(),
                 bundle: None,

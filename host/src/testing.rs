@@ -19,7 +19,7 @@ use tagship_core::{
     reference::{Digest, Repository, Tag},
     registry::RegistryError,
     signature::{
-        AnnotationRule, Annotations, CheckError, Content, Expectation, Layer, Policy, PublicKey, Rekor,
+        AnnotationRule, Annotations, Attached, Blob, CheckError, Expectation, Formats, Layer, Policy, PublicKey, Rekor,
         SIGNATURE_ANNOTATION, Verified, payload, verify,
     },
 };
@@ -55,16 +55,15 @@ impl Signer {
     }
 
     /// A signature of an image of [`IMAGE`], with these annotations.
-    pub(crate) fn layer(&self, digest: Digest, annotations: &[(&str, &str)]) -> Layer {
+    pub(crate) fn layer(&self, digest: Digest, annotations: &[(&str, &str)]) -> Attached {
         let entries = annotations.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let annotations = Annotations::new(entries).unwrap();
         let payload = payload::encode(&repository(), &digest, &annotations).unwrap();
         let signature = STANDARD.encode(self.sign(&payload));
-        Layer {
-            digest: Digest::of(&payload),
+        Attached::Layer(Layer {
+            payload: Blob::of(payload),
             annotations: [(SIGNATURE_ANNOTATION.to_owned(), signature)].into(),
-            content: Content::Bytes(payload.into()),
-        }
+        })
     }
 }
 
@@ -98,6 +97,7 @@ pub(crate) fn settings(key: &Signer, handoff: &std::path::Path) -> Settings {
         requesters: vec![],
         verify: VerifySettings {
             keys: vec![RootFile::for_test("/etc/app.pub", key.public.to_pem().as_bytes())],
+            formats: Formats::BOTH,
             rekor: Rekor::Off,
             rekor_keys: vec![],
             annotations: AnnotationRule::WhenPresent,
@@ -122,7 +122,7 @@ pub(crate) struct World {
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) tags: BTreeMap<Tag, Digest>,
-    pub(crate) signatures: BTreeMap<Digest, Vec<Layer>>,
+    pub(crate) signatures: BTreeMap<Digest, Vec<Attached>>,
     pub(crate) registry_down: bool,
     pub(crate) engine_down: bool,
     /// The engine can be connected to, and then finds no container.

@@ -2,7 +2,7 @@
 //!
 //! How bytes verify is the core's, how versions follow each other `trust`'s; here they meet the registry.
 
-use std::{collections::BTreeMap, future::Future};
+use std::future::Future;
 
 use jiff::Timestamp;
 use tagship_core::{
@@ -12,8 +12,7 @@ use tagship_core::{
     reference::{Digest, ImageRef, Repository, Tag},
     registry::{Client, RegistryError},
     signature::{
-        self, AnnotationRule, CheckError, Content, Evidence, Expectation, KeyError, Layer, Policy, PublicKey,
-        SIGNATURE_ANNOTATION, Verified, bundle, verify,
+        self, AnnotationRule, CheckError, Evidence, Expectation, KeyError, Policy, PublicKey, Verified, verify,
     },
     tls::{Roots, RootsError},
 };
@@ -221,7 +220,7 @@ pub fn approve_proven(
         digest: release.digest,
         tag: release.signed.then(|| release.tag.clone()),
     };
-    let verified = verify::verify(&expected, &[layer(evidence)], &policy).map_err(CheckError::from)?;
+    let verified = verify::verify(&expected, &[evidence.attached()], &policy).map_err(CheckError::from)?;
     judge::judge(
         release,
         trust,
@@ -299,17 +298,9 @@ fn policy(settings: &VerifySettings, annotations: AnnotationRule) -> Result<Poli
     if log_keys.is_empty() {
         log_keys.push(PublicKey::public_log());
     }
-    Ok(Policy { keys: keys(settings)?, rekor: settings.rekor, log_keys, annotations })
+    Ok(Policy { keys: keys(settings)?, formats: settings.formats, rekor: settings.rekor, log_keys, annotations })
 }
 
 fn keys(settings: &VerifySettings) -> Result<Vec<PublicKey>, KeyError> {
     settings.keys.iter().map(|file| PublicKey::from_pem(file.path().display().to_string(), file.bytes())).collect()
-}
-
-/// A signature as it was found, out of what was kept of it.
-fn layer(evidence: &Evidence) -> Layer {
-    let payload = evidence.payload.clone().into_bytes();
-    let mut annotations = BTreeMap::from([(SIGNATURE_ANNOTATION.to_owned(), evidence.signature.clone())]);
-    annotations.extend(evidence.bundle.clone().map(|bundle| (bundle::ANNOTATION.to_owned(), bundle)));
-    Layer { digest: Digest::of(&payload), content: Content::Bytes(payload.into()), annotations }
 }

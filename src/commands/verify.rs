@@ -124,6 +124,9 @@ pub(crate) fn report(verified: &Verified) -> Vec<String> {
             TagClaim::Unsigned => "tag        not signed: only the registry says which".to_owned(),
         },
     ];
+    if !verified.is_repository_signed() {
+        lines.push("repository not signed: the same digest would count in another one, too".to_owned());
+    }
     let signed = [
         ("commit", annotations.commit().map(text::escape)),
         ("created", annotations.created().map(|time| time.to_string())),

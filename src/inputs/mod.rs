@@ -21,6 +21,7 @@ use tagship_core::credentials::AuthFiles;
 use tagship_core::reference::{Digest, Repository, Tag};
 use tagship_core::registry::Target;
 use tagship_core::secret::Secret;
+use tagship_core::signature::Formats;
 
 pub use error::InputError;
 pub use origin::Origin;
@@ -90,6 +91,8 @@ pub struct Inputs {
     pub public_key: Option<Vec<u8>>,
     /// Annotations to sign beside those that come by themselves.
     pub annotations: BTreeMap<String, String>,
+    /// The formats to sign in.
+    pub formats: Formats,
     /// The transparency log; `None` when signatures are neither recorded nor required to be.
     pub log: Option<TransparencyLog>,
     /// How to reach the host.

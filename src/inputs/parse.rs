@@ -13,6 +13,7 @@ use tagship_core::reference::{Digest, ReferenceError, Repository};
 use tagship_core::registry::Target;
 use tagship_core::secret::Secret;
 use tagship_core::signature::annotations::MEANINGFUL;
+use tagship_core::signature::{Format, Formats};
 
 use super::{
     Access, Build, Check, CheckKey, Form, Handoff, InputError, Inputs, Key, Origin, Raw, Step, TransparencyLog, lines,
@@ -57,6 +58,7 @@ impl Inputs {
             key: key(&mut raw)?,
             public_key: pem("public-key", raw.get("public-key"))?,
             annotations: annotations(&raw)?,
+            formats: formats(raw.get("signature-formats"))?,
             log: transparency_log(&raw)?,
             handoff: handoff(&raw)?,
             steps,
@@ -65,7 +67,6 @@ impl Inputs {
             moving_tag,
             origin,
         };
-        formats(raw.get("signature-formats"))?;
         inputs.check()?;
         Ok(inputs)
     }
@@ -313,16 +314,15 @@ fn duration(text: &str) -> Result<Duration, InputError> {
     }
 }
 
-fn formats(text: Option<&str>) -> Result<(), InputError> {
-    let text = text.unwrap_or("sig");
-    for word in text.split([',', '\n', ' ']).map(str::trim).filter(|word| !word.is_empty()) {
-        match word {
-            "sig" => {}
-            "bundle" => return Err(InputError::invalid("signature-formats", text, "this version writes sig alone")),
-            _ => return Err(InputError::invalid("signature-formats", text, "the formats are sig and bundle")),
-        }
-    }
-    Ok(())
+fn formats(text: Option<&str>) -> Result<Formats, InputError> {
+    const NAME: &str = "signature-formats";
+    let Some(text) = text else { return Ok(Formats::BOTH) };
+    let words = text.split([',', '\n', ' ']).map(str::trim).filter(|word| !word.is_empty());
+    let named = words.map(|word| Format::ALL.into_iter().find(|format| format.name() == word));
+    let listed: Option<Vec<Format>> = named.collect();
+    listed
+        .and_then(|listed| Formats::among(&listed))
+        .ok_or_else(|| InputError::invalid(NAME, text, "the formats are sig and bundle"))
 }
 
 fn yes_or_no(name: &'static str, text: Option<&str>) -> Result<bool, InputError> {

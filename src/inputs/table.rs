@@ -204,8 +204,8 @@ pub const INPUTS: &[Input] = &[
     },
     Input {
         name: "signature-formats",
-        help: "The formats of the signature: sig, which cosign 2 and Podman read.",
-        default: Some("sig"),
+        help: "The formats of the signature: sig, which cosign 2 and Podman read, and bundle, which cosign 3 reads.",
+        default: Some("sig,bundle"),
         given: Anywhere,
         steps: &[Sign],
     },

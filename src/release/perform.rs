@@ -56,6 +56,7 @@ pub(super) async fn sign(inputs: &Inputs, ready: &Ready, course: &mut Course, lo
         facts: &facts,
         key: prepared(ready.key.as_ref(), "the key")?,
         log: ready.rekor.as_ref(),
+        formats: inputs.formats,
     };
     let verified = sign::run(needs, log).await.map_err(|error| Failure::new(error.code(), error))?;
     course.verified = Some(verified);

@@ -1,22 +1,75 @@
-//! Puts a signature where cosign and Podman look for it: one more layer of the image's `.sig` manifest. What other
-//! signers put there stays, byte for byte.
+//! Puts a signature where verifiers look for it, in either format. What other signers put there stays, byte for byte.
+//!
+//! Registries have no compare-and-swap: of two signers at the same instant one may undo the other's. The caller reads
+//! back what is there, and puts its own again if it is gone.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde_json::{Map, Value, json};
+mod bundle;
+mod layer;
+
+use std::fmt;
+
+use serde_json::{Map, Value};
 use tagship_core::explain::Explain;
 use tagship_core::reference::{Digest, ImageRef, Repository};
-use tagship_core::registry::{Client, Manifest, OCI_MANIFEST, RegistryError, Target};
-use tagship_core::signature::fetch::MAX_MANIFEST_LEN;
+use tagship_core::registry::{Client, Manifest, RegistryError};
 use tagship_core::signature::json::{self as strict, JsonError};
-use tagship_core::signature::log::Entry;
-use tagship_core::signature::{KEY_ANNOTATION, Layer, SIGNATURE_ANNOTATION, bundle, payload};
+use tagship_core::signature::{Attached, Format};
 
-use super::sign::Signature;
+pub use bundle::NewBundle;
+pub use layer::NewLayer;
 
-const CONFIG_MEDIA_TYPE: &str = "application/vnd.oci.image.config.v1+json";
+/// A signature, ready to be put beside its image.
+pub enum Attachment {
+    /// A layer of the image's `.sig` manifest.
+    Layer(NewLayer),
+    /// A bundle that refers to the image.
+    Bundle(NewBundle),
+}
 
-/// Time of a signature's config: Go's zero time, as cosign writes it, so that equal signatures make equal bytes.
-const EPOCH: &str = "0001-01-01T00:00:00Z";
+impl Attachment {
+    /// Its format.
+    pub fn format(&self) -> Format {
+        match self {
+            Self::Layer(_) => Format::Sig,
+            Self::Bundle(_) => Format::Bundle,
+        }
+    }
+
+    /// Whether this is what was found.
+    pub fn is(&self, found: &Attached) -> bool {
+        match (self, found) {
+            (Self::Layer(layer), Attached::Layer(found)) => layer.is_fetched(found),
+            (Self::Bundle(bundle), Attached::Bundle(found)) => bundle.digest() == found.digest,
+            _ => false,
+        }
+    }
+
+    /// Puts it beside the image. What is there already is not added again.
+    pub async fn put(&self, client: &Client, repository: &Repository, digest: &Digest) -> Result<(), AttachError> {
+        match self {
+            Self::Layer(new) => layer::put(client, repository, digest, new).await,
+            Self::Bundle(new) => bundle::put(client, repository, digest, new).await,
+        }
+    }
+}
+
+/// The lists that signatures are added to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum List {
+    /// The manifest under the image's `.sig` tag.
+    Signatures,
+    /// The index under the image's tag `sha256-<hex>`.
+    Referrers,
+}
+
+impl fmt::Display for List {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Signatures => "signature manifest",
+            Self::Referrers => "index of referrers",
+        })
+    }
+}
 
 /// Why a signature is not in the registry.
 #[derive(Debug, thiserror::Error)]
@@ -29,17 +82,21 @@ pub enum AttachError {
         /// Why.
         source: RegistryError,
     },
-    /// What is under the `.sig` tag is no list of signatures: it is not overwritten.
-    #[error("the signature manifest of {image} cannot be added to: {why}")]
+    /// What is there is no list of signatures: it is not overwritten.
+    #[error("the {list} of {image} cannot be added to: {why}")]
     Existing {
+        /// Which list.
+        list: List,
         /// Of what.
         image: Box<ImageRef>,
         /// Why.
         why: &'static str,
     },
     /// It is not even JSON.
-    #[error("the signature manifest of {image} cannot be added to")]
+    #[error("the {list} of {image} cannot be added to")]
     Malformed {
+        /// Which list.
+        list: List,
         /// Of what.
         image: Box<ImageRef>,
         /// Why.
@@ -51,9 +108,15 @@ pub enum AttachError {
         /// Of what.
         image: Box<ImageRef>,
     },
+    /// The image that was signed is gone.
+    #[error("{image} does not exist any more")]
+    Gone {
+        /// Which.
+        image: Box<ImageRef>,
+    },
     /// A document cannot be written.
     #[error("cannot write the signature's documents")]
-    Encode(#[source] serde_json::Error),
+    Encode(#[source] JsonError),
 }
 
 impl Explain for AttachError {
@@ -62,6 +125,7 @@ impl Explain for AttachError {
             Self::Registry { source, .. } => source.kind(),
             Self::Existing { .. } | Self::Malformed { .. } => "malformed-signature",
             Self::Full { .. } => "too-many-signatures",
+            Self::Gone { .. } => "no-such-image",
             Self::Encode(_) => "signing-failed",
         }
     }
@@ -70,231 +134,53 @@ impl Explain for AttachError {
         match self {
             Self::Registry { source, .. } => source.hint(),
             Self::Encode(_) => None,
-            _ => {
-                Some("remove the tag that ends in .sig beside the image if nobody needs it, then sign again".to_owned())
-            }
+            Self::Gone { .. } => Some("keep the version's tag: some registries delete what no tag names".to_owned()),
+            Self::Existing { .. } | Self::Malformed { .. } | Self::Full { .. } => Some(
+                "remove the tag sha256-… or sha256-….sig beside the image if nobody needs it, then sign again"
+                    .to_owned(),
+            ),
         }
     }
 }
 
-/// A signature layer, ready to be put into any `.sig` manifest.
-pub struct NewLayer {
-    payload: Vec<u8>,
-    descriptor: Value,
-}
-
-impl NewLayer {
-    /// The layer of a signature, with the log's entry if it was recorded.
-    pub fn new(signature: &Signature, entry: Option<&Entry>) -> Result<Self, AttachError> {
-        let mut annotations = Map::new();
-        annotations.insert(SIGNATURE_ANNOTATION.to_owned(), STANDARD.encode(signature.der()).into());
-        if let Some(entry) = entry {
-            annotations
-                .insert(bundle::ANNOTATION.to_owned(), bundle::encode(entry).map_err(AttachError::Encode)?.into());
-        }
-        annotations.insert(KEY_ANNOTATION.to_owned(), signature.subject().key.fingerprint().to_string().into());
-        let payload = signature.payload().to_vec();
-        let descriptor = json!({
-            "mediaType": payload::MEDIA_TYPE,
-            "digest": Digest::of(&payload),
-            "size": payload.len(),
-            "annotations": annotations,
-        });
-        Ok(Self { payload, descriptor })
-    }
-
-    /// Whether this is the layer, as the core fetched it.
-    pub fn is_fetched(&self, layer: &Layer) -> bool {
-        layer.annotations.get(SIGNATURE_ANNOTATION).map(String::as_str)
-            == self.descriptor.pointer("/annotations").and_then(|all| all.get(SIGNATURE_ANNOTATION)?.as_str())
-    }
-
-    /// Whether a manifest's layer is this one.
-    fn is(&self, layer: &Value) -> bool {
-        let signature = |layer: &Value| layer.pointer("/annotations")?.get(SIGNATURE_ANNOTATION).cloned();
-        layer.get("digest") == self.descriptor.get("digest") && signature(layer) == signature(&self.descriptor)
-    }
-}
-
-/// Adds a layer to the image's `.sig` manifest, or makes one. A layer that is there already is not added again.
-///
-/// Registries have no compare-and-swap: of two signers at the same instant one may undo the other's. The caller reads
-/// back what is there, and calls this again if its layer is gone.
-pub async fn attach(
-    client: &Client,
-    repository: &Repository,
-    digest: &Digest,
-    layer: &NewLayer,
-) -> Result<(), AttachError> {
-    let image = || Box::new(ImageRef::pinned(repository, digest));
-    let registry = |source| AttachError::Registry { image: image(), source };
-    let target = Target::from(digest.signature_tag());
-    let existing = client.manifest(repository, &target).await.map_err(registry)?;
-    let merged = merge(existing.as_ref(), layer).map_err(|problem| problem.of(image()))?;
-    let Some(Merged { manifest, config }) = merged else { return Ok(()) };
-    if manifest.bytes().len() > MAX_MANIFEST_LEN {
-        return Err(AttachError::Full { image: image() });
-    }
-    tokio::try_join!(client.put_blob(repository, &layer.payload), client.put_blob(repository, &config))
-        .map_err(registry)?;
-    client.put_manifest(repository, &target, &manifest).await.map_err(registry)
-}
-
-struct Merged {
-    manifest: Manifest,
-    config: Vec<u8>,
-}
-
+/// Why a list cannot be added to.
 #[derive(Debug)]
 enum Problem {
     Existing(&'static str),
     Json(JsonError),
-    Encode(serde_json::Error),
 }
 
 impl Problem {
-    fn of(self, image: Box<ImageRef>) -> AttachError {
+    fn of(self, list: List, image: Box<ImageRef>) -> AttachError {
         match self {
-            Self::Existing(why) => AttachError::Existing { image, why },
-            Self::Json(source) => AttachError::Malformed { image, source },
-            Self::Encode(source) => AttachError::Encode(source),
+            Self::Existing(why) => AttachError::Existing { list, image, why },
+            Self::Json(source) => AttachError::Malformed { list, image, source },
         }
     }
 }
 
-/// The manifest and config with the new layer at the end; `None` where it is there already.
-fn merge(existing: Option<&Manifest>, new: &NewLayer) -> Result<Option<Merged>, Problem> {
-    let mut manifest = match existing {
+/// The members of a list's document: of the one that is there, or of a fresh one of this media type.
+fn members(existing: Option<&Manifest>, media_type: &'static str, limit: usize) -> Result<Map<String, Value>, Problem> {
+    match existing {
         None => {
-            let mut fresh = Map::new();
-            fresh.insert("schemaVersion".to_owned(), 2.into());
-            fresh.insert("mediaType".to_owned(), OCI_MANIFEST.into());
-            fresh
+            Ok(Map::from_iter([("schemaVersion".to_owned(), 2.into()), ("mediaType".to_owned(), media_type.into())]))
         }
-        Some(manifest) if manifest.media_type() == OCI_MANIFEST => {
-            strict::parse(manifest.bytes(), MAX_MANIFEST_LEN).map_err(Problem::Json)?
+        Some(manifest) if manifest.media_type() == media_type => {
+            strict::parse(manifest.bytes(), limit).map_err(Problem::Json)
         }
-        Some(_) => return Err(Problem::Existing("it is not an OCI image manifest")),
-    };
-    let mut layers = match manifest.remove("layers") {
-        None => Vec::new(),
-        Some(Value::Array(layers)) => layers,
-        Some(_) => return Err(Problem::Existing("its layers are not a list")),
-    };
-    if layers.iter().any(|layer| new.is(layer)) {
-        return Ok(None);
+        Some(_) => Err(Problem::Existing("it is of another media type")),
     }
-    layers.push(new.descriptor.clone());
-    let config = config(&layers)?;
-    manifest.insert(
-        "config".to_owned(),
-        json!({ "mediaType": CONFIG_MEDIA_TYPE, "size": config.len(), "digest": Digest::of(&config) }),
-    );
-    manifest.insert("layers".to_owned(), layers.into());
-    let bytes = serde_json::to_vec(&manifest).map_err(Problem::Encode)?;
-    Ok(Some(Merged { manifest: Manifest::new(OCI_MANIFEST, bytes), config }))
 }
 
-/// The config that cosign writes: one history entry and one diff id a layer. A payload is not compressed, so that its
-/// layer's digest is its diff id.
-fn config(layers: &[Value]) -> Result<Vec<u8>, Problem> {
-    let mut diff_ids = Vec::with_capacity(layers.len());
-    for layer in layers {
-        diff_ids.push(layer.get("digest").ok_or(Problem::Existing("one of its layers has no digest"))?);
+/// Takes the list itself out of them.
+fn take_list(members: &mut Map<String, Value>, name: &str) -> Result<Vec<Value>, Problem> {
+    match members.remove(name) {
+        None => Ok(Vec::new()),
+        Some(Value::Array(list)) => Ok(list),
+        Some(_) => Err(Problem::Existing("what should be a list is none")),
     }
-    let history = vec![json!({ "created": EPOCH }); layers.len()];
-    let config = json!({
-        "architecture": "",
-        "created": EPOCH,
-        "history": history,
-        "os": "",
-        "rootfs": { "type": "layers", "diff_ids": diff_ids },
-        "config": {},
-    });
-    serde_json::to_vec(&config).map_err(Problem::Encode)
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use tagship_core::signature::Annotations;
-
-    use super::*;
-    use crate::signing::key::SigningKey;
-    use crate::signing::sign;
-
-    fn layer() -> NewLayer {
-        let repository = "registry.test/app".parse().unwrap();
-        let key = SigningKey::generate().unwrap();
-        let annotations = Annotations::new(BTreeMap::new()).unwrap();
-        NewLayer::new(&sign::sign(&key, &repository, &Digest::of(b"image"), &annotations).unwrap(), None).unwrap()
-    }
-
-    fn merged(existing: Option<&Manifest>, layer: &NewLayer) -> (Value, Value) {
-        let merged = merge(existing, layer).unwrap().unwrap();
-        (serde_json::from_slice(merged.manifest.bytes()).unwrap(), serde_json::from_slice(&merged.config).unwrap())
-    }
-
-    fn manifest(text: &str) -> Manifest {
-        Manifest::new(OCI_MANIFEST, text.to_owned())
-    }
-
-    #[test]
-    fn the_first_signature_makes_what_cosign_makes() {
-        let layer = layer();
-        let (manifest, config) = merged(None, &layer);
-        let digest = Digest::of(&layer.payload).to_string();
-        assert_eq!(manifest["schemaVersion"], 2);
-        assert_eq!(manifest["mediaType"], OCI_MANIFEST);
-        assert_eq!(manifest["config"]["mediaType"], CONFIG_MEDIA_TYPE);
-        assert_eq!(manifest["layers"][0]["mediaType"], payload::MEDIA_TYPE);
-        assert_eq!(manifest["layers"][0]["size"], layer.payload.len());
-        assert_eq!(manifest["layers"][0]["digest"], digest);
-        assert_eq!(
-            config,
-            json!({
-                "architecture": "", "created": EPOCH, "history": [{ "created": EPOCH }], "os": "",
-                "rootfs": { "type": "layers", "diff_ids": [digest] }, "config": {},
-            })
-        );
-    }
-
-    #[test]
-    fn what_others_signed_stays() {
-        let others = json!([
-            { "mediaType": payload::MEDIA_TYPE, "digest": "sha256:aa", "size": 3, "annotations": { "x": "y" } },
-            { "mediaType": payload::MEDIA_TYPE, "digest": "sha256:aa", "size": 3, "annotations": { "x": "z" }, "u": [1] },
-            { "mediaType": "application/else", "digest": "sha256:bb", "size": 18_446_744_073_709_551_615_u64 },
-        ]);
-        let existing = json!({ "schemaVersion": 2, "annotations": { "mine": "kept" }, "config": {}, "layers": others });
-        let (manifest, config) = merged(Some(&manifest(&existing.to_string())), &layer());
-        assert_eq!(manifest["layers"].as_array().unwrap()[..3], others.as_array().unwrap()[..]);
-        assert_eq!(manifest["layers"].as_array().unwrap().len(), 4);
-        assert_eq!(manifest["annotations"]["mine"], "kept");
-        assert_eq!(config["history"].as_array().unwrap().len(), 4);
-        assert_eq!(config["rootfs"]["diff_ids"].as_array().unwrap().len(), 4);
-    }
-
-    #[test]
-    fn a_layer_is_not_added_twice() {
-        let layer = layer();
-        let once = merge(None, &layer).unwrap().unwrap();
-        assert!(merge(Some(&once.manifest), &layer).unwrap().is_none());
-    }
-
-    #[test]
-    fn what_is_no_list_of_signatures_is_not_overwritten() {
-        for (defect, text) in [
-            ("not JSON", "x"),
-            ("a list", "[]"),
-            ("key twice", r#"{"layers":[],"layers":[]}"#),
-            ("layers an object", r#"{"layers":{}}"#),
-            ("layer without digest", r#"{"layers":[{}]}"#),
-        ] {
-            assert!(merge(Some(&manifest(text)), &layer()).is_err(), "{defect}");
-        }
-        let index = Manifest::new("application/vnd.oci.image.index.v1+json", "{}");
-        assert!(merge(Some(&index), &layer()).is_err(), "an index");
-    }
+fn written(document: &impl serde::Serialize) -> Result<Vec<u8>, Problem> {
+    serde_json::to_vec(document).map_err(|error| Problem::Json(JsonError::Malformed(error)))
 }

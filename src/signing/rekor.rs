@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use reqwest::header::LOCATION;
 use reqwest::{Response, StatusCode, Url, redirect};
-use tagship_core::signature::log::{self, Answer, Body, Entry, Logged, Subject};
+use tagship_core::signature::log::{self, Answer, Proposal, Recorded};
 use tagship_core::signature::{Fingerprint, PublicKey};
 use tagship_core::text;
 use tagship_core::tls::{HandshakeFault, Roots, handshake_fault};
@@ -70,9 +70,8 @@ impl Log {
 
     /// Records a signature and checks the log's proof of it. An entry that is there already, from a try whose answer
     /// was lost, is as good as a new one.
-    pub async fn record(&self, subject: &Subject<'_>) -> Result<(Entry, Logged), RekorError> {
-        let body = Body::new(subject);
-        let (url, answer) = match self.tries(&self.entries, Some(&body)).await? {
+    pub async fn record(&self, proposal: &Proposal<'_>) -> Result<Recorded, RekorError> {
+        let (url, answer) = match self.tries(&self.entries, Some(proposal)).await? {
             Outcome::Answer(bytes) => (self.entries.clone(), bytes),
             Outcome::Exists(url) => match self.tries(&url, None).await? {
                 Outcome::Answer(bytes) => (url, bytes),
@@ -80,7 +79,7 @@ impl Log {
             },
         };
         let unproven = |source| RekorError::Unproven { url: url.clone(), source };
-        Answer::parse(&answer).map_err(unproven)?.verify(&self.key, subject).map_err(unproven)
+        Answer::parse(&answer).map_err(unproven)?.verify(&self.key, proposal.subject()).map_err(unproven)
     }
 
     /// The log's id: what its entries name it by.
@@ -88,7 +87,7 @@ impl Log {
         self.key.fingerprint()
     }
 
-    async fn tries(&self, url: &Url, body: Option<&Body>) -> Result<Outcome, RekorError> {
+    async fn tries(&self, url: &Url, body: Option<&Proposal<'_>>) -> Result<Outcome, RekorError> {
         let mut pauses = self.pauses.iter();
         loop {
             let error = match self.once(url, body).await {
@@ -102,7 +101,7 @@ impl Log {
         }
     }
 
-    async fn once(&self, url: &Url, body: Option<&Body>) -> Result<Outcome, RekorError> {
+    async fn once(&self, url: &Url, body: Option<&Proposal<'_>>) -> Result<Outcome, RekorError> {
         let request = match body {
             Some(body) => self.http.post(url.clone()).json(body),
             None => self.http.get(url.clone()),

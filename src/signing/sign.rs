@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use tagship_core::explain::Explain;
 use tagship_core::reference::{Digest, Repository, Tag};
 use tagship_core::signature::annotations::{self, AnnotationError, Annotations};
+use tagship_core::signature::dsse::Envelope;
 use tagship_core::signature::json::JsonError;
-use tagship_core::signature::log::Subject;
-use tagship_core::signature::{PublicKey, payload};
+use tagship_core::signature::log::{Proposal, Recorded};
+use tagship_core::signature::{PublicKey, dsse, payload, sigstore_bundle, statement};
 
 use super::key::{SigningKey, SigningKeyError};
 
@@ -55,10 +56,18 @@ impl Facts {
     }
 }
 
-/// A payload and the signature over it.
+/// The older format: a payload and the signature over it.
 pub struct Signature {
     payload: Vec<u8>,
     der: Vec<u8>,
+    key: PublicKey,
+}
+
+/// The newer format: a signed envelope with a statement in it.
+pub struct SignedStatement {
+    envelope: Envelope,
+    /// As a log is told of it; it keeps the hash of these very bytes.
+    json: String,
     key: PublicKey,
 }
 
@@ -126,8 +135,41 @@ impl Signature {
         &self.der
     }
 
+    /// The key that made it.
+    pub fn key(&self) -> &PublicKey {
+        &self.key
+    }
+
     /// What a log is told of it.
-    pub fn subject(&self) -> Subject<'_> {
-        Subject { payload: &self.payload, signature: &self.der, key: &self.key }
+    pub fn proposal(&self) -> Proposal<'_> {
+        Proposal::hashed_rekord(&self.payload, &self.der, &self.key)
+    }
+}
+
+/// Signs a manifest's digest with annotations, as a statement.
+pub fn sign_statement(
+    key: &SigningKey,
+    digest: &Digest,
+    annotations: &Annotations,
+) -> Result<SignedStatement, SignError> {
+    let payload = statement::encode(digest, annotations).map_err(SignError::Payload)?;
+    if payload.len() > payload::MAX_LEN {
+        return Err(SignError::TooLong(payload.len()));
+    }
+    let signature = key.sign(&dsse::pae(statement::PAYLOAD_TYPE, &payload))?;
+    let envelope = Envelope { payload_type: statement::PAYLOAD_TYPE.to_owned(), payload, signature };
+    let json = envelope.to_json().map_err(SignError::Payload)?;
+    Ok(SignedStatement { envelope, json, key: key.public().clone() })
+}
+
+impl SignedStatement {
+    /// What a log is told of it.
+    pub fn proposal(&self) -> Proposal<'_> {
+        Proposal::dsse(&self.json, &self.envelope.payload, &self.envelope.signature, &self.key)
+    }
+
+    /// The bundle of it, with the log's entry if it was recorded.
+    pub fn bundle(&self, recorded: Option<&Recorded>) -> Result<String, JsonError> {
+        sigstore_bundle::encode(&self.envelope, &self.key, recorded)
     }
 }

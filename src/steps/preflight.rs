@@ -14,7 +14,7 @@ use tagship_core::engine;
 use tagship_core::explain::Explain;
 use tagship_core::reference::{Digest, Repository, Tag};
 use tagship_core::registry::{Client, RegistryError};
-use tagship_core::signature::{AnnotationRule, Policy, PublicKey, Rekor};
+use tagship_core::signature::{AnnotationRule, Formats, Policy, PublicKey, Rekor};
 use tagship_core::tls::Roots;
 
 use super::deploy::{self, Place};
@@ -225,6 +225,7 @@ pub fn trust(key: PublicKey, log: Option<&TransparencyLog>) -> Result<Policy, Fa
     let log_keys = log.map(log_key).transpose()?;
     Ok(Policy {
         keys: vec![key],
+        formats: Formats::BOTH,
         rekor: if log_keys.is_some() { Rekor::Required } else { Rekor::Off },
         log_keys: log_keys.into_iter().collect(),
         annotations: AnnotationRule::WhenPresent,

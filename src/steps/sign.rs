@@ -3,17 +3,21 @@
 
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use tagship_core::explain::Explain;
 use tagship_core::reference::{Digest, Repository};
 use tagship_core::registry::Client;
+use tagship_core::signature::fetch::{self, FetchError};
+use tagship_core::signature::log::Proposal;
 use tagship_core::signature::{
-    AnnotationRule, Expectation, Policy, PublicKey, Rekor, Verified, VerifyError, fetch, verify,
+    AnnotationRule, Annotations, Attached, Expectation, Format, Formats, Policy, PublicKey, Rekor, Verified,
+    VerifyError, verify,
 };
 
 use crate::failure::Code;
 use crate::log::Log;
-use crate::signing::attach::{self, AttachError, NewLayer};
+use crate::signing::attach::{AttachError, Attachment, NewBundle, NewLayer};
 use crate::signing::key::SigningKey;
 use crate::signing::rekor::{self, RekorError};
 use crate::signing::sign::{self, Facts, SignError};
@@ -22,6 +26,7 @@ use crate::signing::sign::{self, Facts, SignError};
 const ATTEMPTS: u32 = 5;
 
 /// What the step needs.
+#[derive(Clone, Copy)]
 pub struct Needs<'a> {
     /// The image's registry.
     pub client: &'a Client,
@@ -35,6 +40,8 @@ pub struct Needs<'a> {
     pub key: &'a SigningKey,
     /// The log that records it, unless switched off.
     pub log: Option<&'a rekor::Log>,
+    /// The formats to sign in.
+    pub formats: Formats,
 }
 
 /// Why the image is not signed.
@@ -51,7 +58,7 @@ pub enum SignStepError {
     Attach(#[from] AttachError),
     /// What is there could not be read.
     #[error(transparent)]
-    Fetch(#[from] fetch::FetchError),
+    Fetch(#[from] FetchError),
     /// Other signers undid it each time.
     #[error("the signature of {repository}@{digest} was replaced by other signers {ATTEMPTS} times")]
     Lost {
@@ -94,59 +101,143 @@ impl SignStepError {
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
-            Self::Fetch(_) | Self::Attach(AttachError::Registry { .. }) => Code::Registry,
+            Self::Fetch(_) | Self::Attach(AttachError::Registry { .. } | AttachError::Gone { .. }) => Code::Registry,
             _ => Code::Signing,
         }
     }
 }
 
-/// Signs, unless a signature by this key already says the same (tag, commit, further annotations) and counts: signing a
-/// re-run again would add a layer each time that says nothing new. Returns the signature as it was read back and verified.
+/// Signs in each format, unless a signature by this key already says the same in it (tag, commit, further annotations)
+/// and counts: signing a re-run again would add one each time that says nothing new. Returns the signature as it was
+/// read back and verified; of several formats that of the older one.
 pub async fn run(needs: Needs<'_>, log: &Log) -> Result<Verified, SignStepError> {
-    let Needs { client, repository, digest, facts, key, log: rekor } = needs;
+    let Needs { client, repository, digest, facts, key, log: rekor, formats } = needs;
     let expected = Expectation { repository: repository.clone(), digest, tag: Some(facts.tag.clone()) };
-    let policy = policy(key.public(), rekor);
-    let layers = fetch::layers(client, repository, &digest).await?;
-    let before = layers.iter().filter_map(|layer| verify::verify(&expected, std::slice::from_ref(layer), &policy).ok());
-    if let Some(verified) = before.into_iter().find(|verified| facts.same_as(verified.annotations())) {
+    let policy = policy(key.public(), rekor, formats);
+    let place = Place { client, expected: &expected, policy: &policy };
+
+    let formats: Vec<Format> = formats.iter().collect();
+    let found = try_join_all(formats.iter().map(|format| place.fetch(*format))).await?;
+    let before: Vec<_> = found.iter().map(|found| place.says(facts, found)).collect();
+    let missing: Vec<_> = formats.iter().zip(&before).filter(|(_, known)| known.is_none()).map(|(f, _)| *f).collect();
+    if missing.is_empty() {
         log.say(&format!("{digest} is signed already by this key with the same annotations"));
-        return Ok(verified);
+    } else {
+        log.say(&format!("signs {digest} with the key {}", key.public().fingerprint()));
+    }
+    let now = Timestamp::now();
+    let annotations = facts.annotations(repository, now)?;
+    let mut made =
+        try_join_all(missing.iter().map(|format| make(*format, &needs, &annotations, now))).await?.into_iter();
+    let mut results = Vec::with_capacity(formats.len());
+    for known in before {
+        results.push(match known {
+            Some(verified) => verified,
+            None => {
+                let Some(Made { attachment, index }) = made.next() else { continue };
+                if let (Some(index), Some(rekor)) = (index, rekor) {
+                    log.say(&format!("recorded in the transparency log {} as entry {index}", rekor.id()));
+                }
+                place.put(&attachment, log).await?
+            }
+        });
+    }
+    // There is at least one format, so there is a result.
+    results.into_iter().next().ok_or_else(|| place.lost())
+}
+
+/// A signature that is not in the registry yet.
+struct Made {
+    attachment: Attachment,
+    /// The log's entry of it, if it was recorded.
+    index: Option<u64>,
+}
+
+/// Signs in one format, and has the log record it.
+async fn make(
+    format: Format,
+    needs: &Needs<'_>,
+    annotations: &Annotations,
+    now: Timestamp,
+) -> Result<Made, SignStepError> {
+    let record = async |proposal: Proposal<'_>| match needs.log {
+        Some(rekor) => rekor.record(&proposal).await.map(Some),
+        None => Ok(None),
+    };
+    let (attachment, recorded) = match format {
+        Format::Sig => {
+            let signature = sign::sign(needs.key, needs.repository, &needs.digest, annotations)?;
+            let recorded = record(signature.proposal()).await?;
+            let layer = NewLayer::new(&signature, recorded.as_ref().map(|recorded| &recorded.entry))?;
+            (Attachment::Layer(layer), recorded)
+        }
+        Format::Bundle => {
+            let statement = sign::sign_statement(needs.key, &needs.digest, annotations)?;
+            let recorded = record(statement.proposal()).await?;
+            (Attachment::Bundle(NewBundle::new(&statement, recorded.as_ref(), now)?), recorded)
+        }
+    };
+    Ok(Made { attachment, index: recorded.map(|recorded| recorded.logged.index()) })
+}
+
+/// The image in its registry, and what makes a signature of it count.
+struct Place<'a> {
+    client: &'a Client,
+    expected: &'a Expectation,
+    policy: &'a Policy,
+}
+
+impl Place<'_> {
+    async fn fetch(&self, format: Format) -> Result<Vec<Attached>, FetchError> {
+        fetch::attached(self.client, &self.expected.repository, &self.expected.digest, format).await
     }
 
-    let annotations = facts.annotations(repository, Timestamp::now())?;
-    let signature = sign::sign(key, repository, &digest, &annotations)?;
-    log.say(&format!("signed {digest} with the key {}", key.public().fingerprint()));
-    let entry = match rekor {
-        Some(rekor) => {
-            let (entry, logged) = rekor.record(&signature.subject()).await?;
-            log.say(&format!("recorded in the transparency log {} as entry {}", rekor.id(), logged.index()));
-            Some(entry)
-        }
-        None => None,
-    };
-    let layer = NewLayer::new(&signature, entry.as_ref())?;
-    for attempt in 1..=ATTEMPTS {
-        attach::attach(client, repository, &digest, &layer).await?;
-        let layers = fetch::layers(client, repository, &digest).await?;
-        let ours: Vec<_> = layers.iter().filter(|found| layer.is_fetched(found)).cloned().collect();
-        if ours.is_empty() {
-            log.say(&format!("another signer replaced the signature (try {attempt} of {ATTEMPTS})"));
-            tokio::time::sleep(pause(attempt)).await;
-            continue;
-        }
-        let verified = verify::verify(&expected, &ours, &policy).map_err(SignStepError::ReadBack)?;
-        // Beside the others that are there, as the host will meet it.
-        verify::verify(&expected, &layers, &policy).map_err(SignStepError::ReadBack)?;
-        log.say(&format!("read back from {repository} and verified"));
-        return Ok(verified);
+    /// A signature among these that counts and says what is to be signed.
+    fn says(&self, facts: &Facts, found: &[Attached]) -> Option<Verified> {
+        let counts = |one| verify::verify(self.expected, std::slice::from_ref(one), self.policy).ok();
+        found.iter().filter_map(counts).find(|verified| facts.same_as(verified.annotations()))
     }
-    Err(SignStepError::Lost { repository: repository.clone(), digest })
+
+    /// Puts a signature beside the image until it is found there, and verifies it as the host would.
+    async fn put(&self, attachment: &Attachment, log: &Log) -> Result<Verified, SignStepError> {
+        let Expectation { repository, digest, .. } = self.expected;
+        let format = attachment.format();
+        for attempt in 1..=ATTEMPTS {
+            attachment.put(self.client, repository, digest).await?;
+            let found = self.fetch(format).await?;
+            let Some(ours) = found.iter().find(|found| attachment.is(found)) else {
+                log.say(&format!("another signer replaced the signature (try {attempt} of {ATTEMPTS})"));
+                tokio::time::sleep(pause(attempt)).await;
+                continue;
+            };
+            let verify = |found: &[Attached]| verify::verify(self.expected, found, self.policy);
+            let verified = verify(std::slice::from_ref(ours)).map_err(SignStepError::ReadBack)?;
+            // Beside the others that are there, as the host will meet it.
+            verify(&found).map_err(SignStepError::ReadBack)?;
+            log.say(&format!("read back from {repository} and verified, as {}", named(format)));
+            return Ok(verified);
+        }
+        Err(self.lost())
+    }
+
+    fn lost(&self) -> SignStepError {
+        SignStepError::Lost { repository: self.expected.repository.clone(), digest: self.expected.digest }
+    }
+}
+
+/// What a format is for its reader.
+fn named(format: Format) -> &'static str {
+    match format {
+        Format::Sig => "a signature for cosign 2 and Podman",
+        Format::Bundle => "a bundle for cosign 3",
+    }
 }
 
 /// Exactly what a host asks for that trusts this key alone.
-fn policy(key: &PublicKey, rekor: Option<&rekor::Log>) -> Policy {
+fn policy(key: &PublicKey, rekor: Option<&rekor::Log>, formats: Formats) -> Policy {
     Policy {
         keys: vec![key.clone()],
+        formats,
         rekor: if rekor.is_some() { Rekor::Required } else { Rekor::Off },
         log_keys: rekor.iter().map(|log| log.key().clone()).collect(),
         annotations: AnnotationRule::Required,
@@ -166,7 +257,8 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::{Arc, Mutex};
 
-    use tagship_core::registry::Target;
+    use tagship_core::registry::{OCI_INDEX, Target};
+    use tagship_core::signature::TagClaim;
 
     use super::*;
     use crate::commands::verify::{report, run as verify_image};
@@ -197,9 +289,18 @@ mod tests {
         }
 
         async fn sign(&self, key: &SigningKey, rekor: Option<&rekor::Log>) -> Result<Verified, SignStepError> {
+            self.sign_as(Formats::BOTH, key, rekor).await
+        }
+
+        async fn sign_as(
+            &self,
+            formats: Formats,
+            key: &SigningKey,
+            rekor: Option<&rekor::Log>,
+        ) -> Result<Verified, SignStepError> {
             let (log, _) = testing::log(Style::Plain);
             let Self { client, repository, digest, facts, .. } = self;
-            run(Needs { client, repository, digest: *digest, facts, key, log: rekor }, &log).await
+            run(Needs { client, repository, digest: *digest, facts, key, log: rekor, formats }, &log).await
         }
 
         /// Signs, and tells whether a signature was added.
@@ -211,6 +312,10 @@ mod tests {
 
         fn layers(&self) -> usize {
             self.store.lock().unwrap().layers(&self.digest).len()
+        }
+
+        fn bundles(&self) -> usize {
+            self.store.lock().unwrap().referrers(&self.digest).len()
         }
     }
 
@@ -228,7 +333,7 @@ mod tests {
         assert!(world.adds(&world.key, None).await);
         assert_eq!(world.layers(), 3);
 
-        let policy = policy(world.key.public(), None);
+        let policy = policy(world.key.public(), None, Formats::BOTH);
         let wanted = Target::Tag("v0.2.9".parse().unwrap());
         let verified = verify_image(&world.client, &world.repository, wanted, &policy).await.unwrap();
         let report = report(&verified).join("\n");
@@ -251,22 +356,69 @@ mod tests {
         assert!(!world.adds(&other, None).await);
     }
 
+    fn only(format: Format) -> Formats {
+        Formats::among(&[format]).unwrap()
+    }
+
+    #[tokio::test]
+    async fn each_format_is_where_its_readers_look() {
+        for (format, layers, bundles) in [(Format::Sig, 1, 0), (Format::Bundle, 0, 1)] {
+            let world = World::new().await;
+            let verified = world.sign_as(only(format), &world.key, None).await.unwrap();
+            assert_eq!(verified.tag_claim(), &TagClaim::Signed("v0.2.9".parse().unwrap()));
+            assert_eq!((world.layers(), world.bundles()), (layers, bundles), "{format:?}");
+            // What is missing is added, what is there is not signed again.
+            world.sign(&world.key, None).await.unwrap();
+            assert_eq!((world.layers(), world.bundles()), (1, 1), "{format:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_lists_referrers_is_not_given_a_list() {
+        let world = World::new().await;
+        world.store.lock().unwrap().lists_referrers = true;
+        world.sign(&world.key, None).await.unwrap();
+        world.sign(&SigningKey::generate().unwrap(), None).await.unwrap();
+        assert_eq!((world.layers(), world.bundles()), (2, 0));
+        assert!(!world.adds(&world.key, None).await);
+        let asked = world.store.lock().unwrap().asked.join("\n");
+        assert!(asked.contains("/referrers/sha256:"), "{asked}");
+        assert!(!asked.lines().any(|line| line.ends_with(world.digest.referrers_tag().as_str())), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn an_image_that_is_gone_gets_no_bundle() {
+        let world = World::new().await;
+        world.store.lock().unwrap().manifests.clear();
+        let error = world.sign_as(only(Format::Bundle), &world.key, None).await.unwrap_err();
+        assert_eq!((error.kind(), error.code()), ("no-such-image", Code::Registry));
+    }
+
     #[tokio::test]
     async fn signs_again_what_another_signer_undid() {
-        let world = World::new().await;
-        world.sign(&SigningKey::generate().unwrap(), None).await.unwrap();
-        let theirs = world.store.lock().unwrap().manifests[world.digest.signature_tag().as_str()].clone();
-        world.store.lock().unwrap().overwrites.extend([theirs.clone(), theirs.clone()]);
-        world.sign(&world.key, None).await.unwrap();
-        assert_eq!(world.layers(), 2);
+        for format in Format::ALL {
+            let world = World::new().await;
+            world.sign_as(only(format), &SigningKey::generate().unwrap(), None).await.unwrap();
+            let tag = match format {
+                Format::Sig => world.digest.signature_tag(),
+                Format::Bundle => world.digest.referrers_tag(),
+            };
+            let theirs = world.store.lock().unwrap().manifests[tag.as_str()].clone();
+            world.store.lock().unwrap().overwrites.extend([theirs.clone(), theirs.clone()]);
+            world.sign_as(only(format), &world.key, None).await.unwrap();
+            assert_eq!(world.layers() + world.bundles(), 2, "{format:?}");
+        }
     }
 
     #[tokio::test]
     async fn says_so_when_its_signature_never_stays() {
-        let world = World::new().await;
-        world.store.lock().unwrap().overwrites.extend(vec![br#"{"layers":[]}"#.to_vec(); 5]);
-        let error = world.sign(&world.key, None).await.unwrap_err();
-        assert_eq!((error.kind(), error.code()), ("signature-lost", Code::Signing));
+        let index = format!(r#"{{"mediaType":"{OCI_INDEX}","manifests":[]}}"#);
+        for (format, emptied) in [(Format::Sig, r#"{"layers":[]}"#.to_owned()), (Format::Bundle, index)] {
+            let world = World::new().await;
+            world.store.lock().unwrap().overwrites.extend(vec![emptied.into_bytes(); 5]);
+            let error = world.sign_as(only(format), &world.key, None).await.unwrap_err();
+            assert_eq!((error.kind(), error.code()), ("signature-lost", Code::Signing), "{format:?}");
+        }
     }
 
     #[tokio::test]

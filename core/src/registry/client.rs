@@ -26,6 +26,9 @@ const ANSWER_MAX: usize = 1024 * 1024;
 /// Where a registry names the digest of what it sends or stored.
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
+/// How a registry says that it has taken note of what a manifest refers to.
+const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+
 /// A connection to one registry, with one set of credentials. It keeps its connections and its token; share it by
 /// reference.
 pub struct Client {
@@ -85,14 +88,31 @@ impl Client {
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let media_type = manifest::media_type(&answer.headers, &answer.body)
-            .map_err(|why| RegistryError::Protocol { url: shown(&answer.url), why })?;
-        let manifest = Manifest::new(media_type, answer.body.clone());
+        let manifest = parsed(&answer)?;
         if let Target::Digest(expected) = target {
             same(&answer.url, *expected, manifest.digest())?;
         }
         claimed(&answer, manifest.digest())?;
         Ok(Some(manifest))
+    }
+
+    /// What refers to a manifest, as the registry's own index of it; `None` where the registry has no referrers API (OCI
+    /// distribution specification, "Listing Referrers"). The registry may leave out what is not of the artifact type.
+    pub async fn referrers(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        artifact_type: &str,
+    ) -> Result<Option<Manifest>, RegistryError> {
+        let mut url = self.wire.url(&format!("v2/{}/referrers/{digest}", repository.path()))?;
+        url.query_pairs_mut().append_pair("artifactType", artifact_type);
+        let mut request = Request::new(Method::GET, url, MANIFEST_MAX);
+        request.headers.insert(ACCEPT, HeaderValue::from_static(manifest::OCI_INDEX));
+        let answer = self.call(request, Right::Pull).await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        parsed(&answer).map(Some)
     }
 
     /// Puts a manifest's exact bytes under a tag or under its own digest.
@@ -102,6 +122,23 @@ impl Client {
         target: &Target,
         manifest: &Manifest,
     ) -> Result<(), RegistryError> {
+        self.put(repository, target, manifest).await.map(|_| ())
+    }
+
+    /// Puts a manifest that refers to another one, under its own digest. Returns whether the registry has taken it into
+    /// its index of referrers; otherwise that is the caller's to do (OCI distribution specification, "Pushing Manifests
+    /// with Subject").
+    pub async fn put_referrer(&self, repository: &Repository, manifest: &Manifest) -> Result<bool, RegistryError> {
+        let answer = self.put(repository, &Target::Digest(manifest.digest()), manifest).await?;
+        Ok(answer.headers.contains_key(OCI_SUBJECT))
+    }
+
+    async fn put(
+        &self,
+        repository: &Repository,
+        target: &Target,
+        manifest: &Manifest,
+    ) -> Result<Answer, RegistryError> {
         let url = self.wire.url(&format!("v2/{}/manifests/{target}", repository.path()))?;
         if let Target::Digest(expected) = target {
             // Forgejo answers 201 here and stores the content under its true digest.
@@ -115,7 +152,8 @@ impl Client {
         request.headers.insert(CONTENT_TYPE, media_type);
         request.body = manifest.bytes().clone();
         let answer = self.call(request, Right::Push).await?;
-        stored(&answer, manifest.digest())
+        stored(&answer, manifest.digest())?;
+        Ok(answer)
     }
 
     /// A blob of at most `limit` bytes; its bytes have the digest.
@@ -237,6 +275,13 @@ impl Client {
             Err(_) => false,
         }
     }
+}
+
+/// The manifest in an answer.
+fn parsed(answer: &Answer) -> Result<Manifest, RegistryError> {
+    let media_type = manifest::media_type(&answer.headers, &answer.body)
+        .map_err(|why| RegistryError::Protocol { url: shown(&answer.url), why })?;
+    Ok(Manifest::new(media_type, answer.body.clone()))
 }
 
 /// Compares a digest that was asked for with the one of what came.

@@ -13,7 +13,7 @@ use crate::text::escape;
 /// An image manifest as OCI defines it.
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// An image index as OCI defines it.
-pub(super) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// An image manifest as Docker defines it, the only format with a HEALTHCHECK.
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// A manifest list as Docker defines it.

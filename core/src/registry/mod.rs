@@ -29,5 +29,5 @@ mod wire;
 
 pub use client::Client;
 pub use error::RegistryError;
-pub use manifest::{Manifest, OCI_MANIFEST, Target};
+pub use manifest::{Manifest, OCI_INDEX, OCI_MANIFEST, Target};
 pub(crate) use retry::Limits;

@@ -359,8 +359,7 @@ async fn content_that_is_not_what_its_digest_names_is_refused() {
 
 #[tokio::test]
 async fn what_is_no_manifest_is_refused() {
-    for (content_type, body) in [("text/html", "<html>"), (manifest::OCI_INDEX, std::str::from_utf8(MANIFEST).unwrap())]
-    {
+    for (content_type, body) in [("text/html", "<html>"), (OCI_INDEX, std::str::from_utf8(MANIFEST).unwrap())] {
         let reply = Reply::new(200, body).with("Content-Type", content_type);
         let server = Server::start(move |_| reply.clone()).await;
         let result = client(&server, Credential::Anonymous).manifest(&repository(&server), &tag()).await;

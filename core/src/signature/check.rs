@@ -35,8 +35,15 @@ impl Explain for CheckError {
     }
 }
 
-/// Fetches and verifies the signatures of the expected image.
+/// Fetches and verifies the signatures of the expected image, format by format: bundles are asked for only where no
+/// `.sig` signature counts. When none counts, the error speaks of all that were found.
 pub async fn check(client: &Client, expected: &Expectation, policy: &Policy) -> Result<Verified, CheckError> {
-    let layers = fetch::layers(client, &expected.repository, &expected.digest).await?;
-    Ok(verify::verify(expected, &layers, policy)?)
+    let mut found = Vec::new();
+    for format in policy.formats.iter() {
+        found.extend(fetch::attached(client, &expected.repository, &expected.digest, format).await?);
+        if let Ok(verified) = verify::verify(expected, &found, policy) {
+            return Ok(verified);
+        }
+    }
+    Ok(verify::verify(expected, &found, policy)?)
 }

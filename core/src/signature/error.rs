@@ -5,6 +5,7 @@ use std::fmt;
 use super::keys::Fingerprint;
 use super::log::LogError;
 use super::payload::PayloadError;
+use super::sigstore_bundle::BundleError;
 use crate::explain::Explain;
 use crate::reference::{Digest, ImageRef, Repository, Tag};
 use crate::text;
@@ -44,6 +45,9 @@ pub enum Fault {
     /// Signed by a trusted key, but no payload.
     #[error("its signature does not count")]
     Payload(#[source] PayloadError),
+    /// No bundle.
+    #[error("its signature is malformed")]
+    Bundle(#[source] BundleError),
     /// Of another repository.
     #[error("the signature is for another repository: {}", text::escape(.signed))]
     OtherRepository {
@@ -118,7 +122,7 @@ impl Explain for Fault {
             Self::NoSignature => "no-signature",
             Self::PayloadMissing => "payload-missing",
             Self::Foreign { .. } => "foreign-signature",
-            Self::Malformed(_) | Self::Payload(_) => "malformed-signature",
+            Self::Malformed(_) | Self::Bundle(_) | Self::Payload(_) => "malformed-signature",
             Self::Tampered => "tampered-payload",
             Self::OtherRepository { .. } => "other-repository",
             Self::OtherDigest { .. } => "other-digest",
@@ -132,11 +136,13 @@ impl Explain for Fault {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NoSignature => {
-                "sign it with `tagship sign` or `cosign sign --key`; a signature in cosign 3's bundle format alone is not read"
+                "sign it with `tagship sign` or `cosign sign --key`; what is looked for is `verify.formats` on the host"
             }
             Self::PayloadMissing => "sign it again; a clean-up rule of the registry may have removed the payload",
             Self::Foreign { .. } => "sign it with the release's key, or add that key's public half to the trusted keys",
-            Self::Malformed(_) | Self::Payload(_) => "sign it again with `tagship sign` or `cosign sign --key`",
+            Self::Malformed(_) | Self::Bundle(_) | Self::Payload(_) => {
+                "sign it again with `tagship sign` or `cosign sign --key`"
+            }
             Self::Tampered => {
                 "do not trust this registry's contents before you know who changed it; sign the image again"
             }
@@ -166,7 +172,7 @@ impl Fault {
             Self::NoSignature => 0,
             Self::PayloadMissing => 1,
             Self::Foreign { .. } => 2,
-            Self::Malformed(_) => 3,
+            Self::Malformed(_) | Self::Bundle(_) => 3,
             Self::Tampered => 4,
             Self::Payload(_) => 5,
             Self::OtherRepository { .. } => 6,

@@ -1,12 +1,17 @@
-//! Fetches an image's signatures: one manifest, and each payload once. Bounded; judges nothing.
+//! Fetches an image's signatures: one manifest, and each payload once; or its bundles. Bounded; judges nothing.
+
+mod bundles;
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use serde::Deserialize;
 
+use super::attached::{Attached, Blob, Content};
 use super::json::{self, JsonError};
-use super::layer::{Content, Layer};
+use super::layer::Layer;
 use super::payload;
+use super::policy::Format;
 use crate::explain::Explain;
 use crate::reference::{Digest, ImageRef, Repository};
 use crate::registry::{Client, OCI_MANIFEST, RegistryError, Target};
@@ -16,6 +21,8 @@ pub const MAX_MANIFEST_LEN: usize = 1024 * 1024;
 
 /// Most different payloads that are fetched: each is a request. Signatures by several keys share one.
 const MAX_PAYLOADS: usize = 128;
+
+pub use bundles::{BundlesError, MAX_INDEX_LEN, Referrers, bundles, referrers};
 
 /// Why signatures could not be fetched. "There is none" is not among them: that is an empty list.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +42,14 @@ pub enum FetchError {
         image: ImageRef,
         /// Why.
         source: ManifestError,
+    },
+    /// The list of what refers to the image is none.
+    #[error("the list of what refers to {image} is malformed")]
+    Referrers {
+        /// Whose signatures.
+        image: ImageRef,
+        /// Why.
+        source: BundlesError,
     },
 }
 
@@ -56,7 +71,7 @@ impl Explain for FetchError {
     fn kind(&self) -> &'static str {
         match self {
             Self::Registry { source, .. } => source.kind(),
-            Self::Manifest { .. } => "malformed-signature",
+            Self::Manifest { .. } | Self::Referrers { .. } => "malformed-signature",
         }
     }
 
@@ -66,8 +81,25 @@ impl Explain for FetchError {
             Self::Manifest { .. } => {
                 Some("remove the tag that ends in .sig beside the image, then sign it again".to_owned())
             }
+            Self::Referrers { .. } => Some(
+                "remove the tag sha256-… beside the image, which lists what refers to it, then sign the image again"
+                    .to_owned(),
+            ),
         }
     }
+}
+
+/// All signatures of an image in one format.
+pub async fn attached(
+    client: &Client,
+    repository: &Repository,
+    digest: &Digest,
+    format: Format,
+) -> Result<Vec<Attached>, FetchError> {
+    Ok(match format {
+        Format::Sig => layers(client, repository, digest).await?.into_iter().map(Attached::Layer).collect(),
+        Format::Bundle => bundles(client, repository, digest).await?.into_iter().map(Attached::Bundle).collect(),
+    })
 }
 
 /// All signature layers of an image; none when it has no `.sig` manifest.
@@ -86,22 +118,26 @@ pub async fn layers(client: &Client, repository: &Repository, digest: &Digest) -
         if contents.len() == MAX_PAYLOADS {
             return Err(malformed(ManifestError::TooMany));
         }
-        // One bad payload says nothing about the other signatures.
-        let content = match client.blob(repository, &entry.digest, payload::MAX_LEN).await {
-            Ok(bytes) => Content::Bytes(bytes),
-            Err(RegistryError::Corrupt { .. } | RegistryError::TooLarge { .. }) => Content::Corrupt,
-            Err(RegistryError::Absent { .. }) => Content::Missing,
-            Err(source) => return Err(registry(source)),
-        };
-        contents.insert(entry.digest, content);
+        let blob = client.blob(repository, &entry.digest, payload::MAX_LEN).await;
+        contents.insert(entry.digest, content(blob).map_err(registry)?);
     }
     Ok(entries
         .into_iter()
         .filter_map(|entry| {
             let content = contents.get(&entry.digest)?.clone();
-            Some(Layer { digest: entry.digest, content, annotations: entry.annotations })
+            Some(Layer { payload: Blob { digest: entry.digest, content }, annotations: entry.annotations })
         })
         .collect())
+}
+
+/// One bad blob says nothing about the other signatures; a registry in trouble does.
+fn content(blob: Result<Bytes, RegistryError>) -> Result<Content, RegistryError> {
+    match blob {
+        Ok(bytes) => Ok(Content::Bytes(bytes)),
+        Err(RegistryError::Corrupt { .. } | RegistryError::TooLarge { .. }) => Ok(Content::Corrupt),
+        Err(RegistryError::Absent { .. }) => Ok(Content::Missing),
+        Err(source) => Err(source),
+    }
 }
 
 /// Reads a `.sig` manifest. Layers of other media types are no signatures and are left out.
@@ -202,7 +238,7 @@ mod tests {
             }
         })
         .await;
-        let contents: Vec<_> = layers.unwrap().into_iter().map(|layer| layer.content).collect();
+        let contents: Vec<_> = layers.unwrap().into_iter().map(|layer| layer.payload.content).collect();
         assert!(matches!(contents[..], [Content::Missing, Content::Corrupt, Content::Corrupt, Content::Bytes(_)]));
     }
 

@@ -36,6 +36,19 @@ const PUBLIC_LOG_POINT: [u8; 64] = [
 #[serde(try_from = "String", into = "String")]
 pub struct Fingerprint(Digest);
 
+impl Fingerprint {
+    /// The raw hash.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+}
+
+impl From<[u8; 32]> for Fingerprint {
+    fn from(hash: [u8; 32]) -> Self {
+        Self(hash.into())
+    }
+}
+
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.hex())

@@ -1,11 +1,9 @@
-//! One signature as a registry holds it: a layer of the image's `.sig` manifest, nothing of it believed yet.
+//! One signature in the older format: a layer of the image's `.sig` manifest.
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-
+use super::attached::Blob;
 use super::bundle;
-use crate::reference::Digest;
 
 /// The layer annotation that carries the signature: base64 of DER.
 pub const SIGNATURE_ANNOTATION: &str = "dev.cosignproject.cosign/signature";
@@ -17,23 +15,10 @@ pub const KEY_ANNOTATION: &str = "tagship/key";
 /// A signature layer: what the manifest says of it, and its payload.
 #[derive(Clone, Debug)]
 pub struct Layer {
-    /// The digest that the manifest gives the payload.
-    pub digest: Digest,
-    /// The payload as the registry answered it.
-    pub content: Content,
+    /// The payload.
+    pub payload: Blob,
     /// All annotations of the layer.
     pub annotations: BTreeMap<String, String>,
-}
-
-/// What the registry answered for a payload.
-#[derive(Clone, Debug)]
-pub enum Content {
-    /// These bytes; nobody has compared them with the digest yet.
-    Bytes(Bytes),
-    /// Bytes that do not have the layer's digest.
-    Corrupt,
-    /// Nothing: the manifest names a blob that is gone.
-    Missing,
 }
 
 impl Layer {

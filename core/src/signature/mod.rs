@@ -4,9 +4,11 @@
 //! keys, and writing to a log or a registry, do not live here.
 
 pub mod annotations;
+mod attached;
 pub mod bundle;
 mod check;
 mod der;
+pub mod dsse;
 mod error;
 pub mod fetch;
 pub mod json;
@@ -16,6 +18,8 @@ pub mod log;
 pub mod payload;
 pub mod pem;
 mod policy;
+pub mod sigstore_bundle;
+pub mod statement;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -24,11 +28,12 @@ mod verified;
 pub mod verify;
 
 pub use annotations::Annotations;
+pub use attached::{Attached, Blob, Content};
 pub use check::{CheckError, check};
 pub use error::{Fault, VerifyError};
 pub use fetch::FetchError;
 pub use keys::{Fingerprint, FingerprintError, KeyError, PublicKey};
-pub use layer::{Content, KEY_ANNOTATION, Layer, SIGNATURE_ANNOTATION};
+pub use layer::{KEY_ANNOTATION, Layer, SIGNATURE_ANNOTATION};
 pub use log::Logged;
-pub use policy::{AnnotationRule, Expectation, Policy, Rekor};
+pub use policy::{AnnotationRule, Expectation, Format, Formats, Policy, Rekor};
 pub use verified::{Evidence, TagClaim, Verified};

@@ -38,6 +38,9 @@ pub enum PayloadError {
     /// Of another type.
     #[error("the signed payload is not a container image signature")]
     Type,
+    /// A statement about none or several images.
+    #[error("the signed statement is not about exactly one image")]
+    Subjects,
     /// Its digest is none.
     #[error("the signed payload names no valid digest")]
     Digest,
@@ -84,8 +87,17 @@ pub fn decode(bytes: &[u8]) -> Result<Payload, PayloadError> {
     if document.critical.kind != TYPE {
         return Err(PayloadError::Type);
     }
+    Ok(Payload {
+        docker_reference: document.critical.identity.docker_reference,
+        digest: document.critical.image.docker_manifest_digest.parse().map_err(|_| PayloadError::Digest)?,
+        annotations: annotations(document.optional.unwrap_or_default())?,
+    })
+}
+
+/// The annotations among signed members: all texts, and nothing else where a text has a meaning.
+pub(super) fn annotations(members: impl IntoIterator<Item = (String, Value)>) -> Result<Annotations, PayloadError> {
     let mut entries = BTreeMap::new();
-    for (name, value) in document.optional.unwrap_or_default() {
+    for (name, value) in members {
         match value {
             Value::String(text) => _ = entries.insert(name, text),
             _ if annotations::MEANINGFUL.contains(&name.as_str()) => return Err(PayloadError::NotText),
@@ -93,11 +105,7 @@ pub fn decode(bytes: &[u8]) -> Result<Payload, PayloadError> {
             _ => {}
         }
     }
-    Ok(Payload {
-        docker_reference: document.critical.identity.docker_reference,
-        digest: document.critical.image.docker_manifest_digest.parse().map_err(|_| PayloadError::Digest)?,
-        annotations: Annotations::new(entries).map_err(PayloadError::Annotation)?,
-    })
+    Annotations::new(entries).map_err(PayloadError::Annotation)
 }
 
 /// How `docker-reference` names a repository: registry and path, no tag, no digest. Docker Hub goes by the name that

@@ -6,7 +6,7 @@ use sigstore::crypto::signing_key::ecdsa::EllipticCurve;
 use sigstore::crypto::signing_key::ecdsa::ec::{EcdsaKeys, EcdsaSigner};
 use sigstore::crypto::signing_key::{KeyPair as _, Signer as _};
 
-use super::log::{Body, Entry, Subject};
+use super::log::{Entry, Proof, Proposal};
 use super::*;
 use crate::reference::Digest;
 
@@ -41,6 +41,20 @@ impl Signer {
         })
     }
 
+    /// The proof that a tree of this log, in which it is the second of two leaves, holds a body.
+    pub(super) fn proof(&self, body: &[u8]) -> Proof {
+        let (first, second) = (node(&[&[0], b"first"]), node(&[&[0], body]));
+        let root = node(&[&[1], &first, &second]);
+        Proof { index: 1, root, size: 2, hashes: vec![first], checkpoint: self.checkpoint(2, &root) }
+    }
+
+    /// A checkpoint that this log signed.
+    pub(super) fn checkpoint(&self, size: u64, root: &[u8]) -> String {
+        let note = format!("log.test - 1\n{size}\n{}\n", STANDARD.encode(root));
+        let signed = [&[1, 2, 3, 4], &self.sign(note.as_bytes())[..]].concat();
+        format!("{note}\n\u{2014} log.test {}\n", STANDARD.encode(signed))
+    }
+
     /// The entry with this log's timestamp over what it says now.
     pub(super) fn stamp(&self, mut entry: Entry) -> Entry {
         entry.timestamp = self.sign(entry.signed_bytes().as_bytes());
@@ -48,9 +62,14 @@ impl Signer {
     }
 }
 
+/// A node of a log's tree (RFC 6962 clause 2.1).
+pub(super) fn node(parts: &[&[u8]]) -> [u8; 32] {
+    *Digest::of(&parts.concat()).as_bytes()
+}
+
 /// The body that a log keeps of a signature.
 pub(super) fn body(payload: &[u8], signature: &[u8], key: &PublicKey) -> Vec<u8> {
-    serde_json::to_vec(&Body::new(&Subject { payload, signature, key })).unwrap()
+    serde_json::to_vec(&Proposal::hashed_rekord(payload, signature, key)).unwrap()
 }
 
 /// A layer as a registry answers it.
@@ -58,5 +77,5 @@ pub(super) fn layer(payload: &[u8], signature: &[u8], bundle: Option<String>) ->
     let mut annotations = std::collections::BTreeMap::new();
     annotations.insert(SIGNATURE_ANNOTATION.to_owned(), STANDARD.encode(signature));
     annotations.extend(bundle.map(|text| (bundle::ANNOTATION.to_owned(), text)));
-    Layer { digest: Digest::of(payload), content: Content::Bytes(Bytes::copy_from_slice(payload)), annotations }
+    Layer { payload: Blob::of(Bytes::copy_from_slice(payload)), annotations }
 }

@@ -73,14 +73,6 @@ pub enum ConfigError {
         /// The key.
         key: &'static str,
     },
-    /// A key that this version knows but does not implement.
-    #[error("{path}: `{key}` is not supported yet")]
-    Unsupported {
-        /// The file.
-        path: PathBuf,
-        /// The key, with its value where only that is unsupported.
-        key: &'static str,
-    },
     /// A value that contradicts itself or another.
     #[error("{path}: `{key}`: {why}")]
     Value {
@@ -204,7 +196,6 @@ impl Explain for ConfigError {
             Self::MissingKey { key: "verify.keys", .. } => {
                 Some("name at least one public key that root owns: `keys: [/etc/containers/cosign-app.pub]`".into())
             }
-            Self::Unsupported { .. } => Some("remove it; nothing is ignored silently".into()),
             Self::Untrusted { source, .. } | Self::Admin { source, .. } => source.hint(),
             Self::AdminTwice { .. } => Some("merge the two, so that one rule holds".into()),
             Self::Pinned { bound, .. } => Some(format!("write `image: {bound}`, or ask the administrator")),

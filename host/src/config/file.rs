@@ -10,7 +10,7 @@ use serde::{
 use serde_yaml::{DefaultMessageFormatter, Error as YamlError, MessageFormatter};
 use tagship_core::{
     reference::{Repository, Tag},
-    signature::{AnnotationRule, Rekor},
+    signature::{AnnotationRule, Format, Rekor},
 };
 
 use super::{ConfigError, Downgrade, Missing, RequestPolicy, ServiceName, error::Place};
@@ -51,7 +51,7 @@ pub(super) struct VerifyBlock {
     pub rekor: Rekor,
     #[serde(default)]
     pub rekor_keys: Vec<PathBuf>,
-    #[serde(default = "sig")]
+    #[serde(default = "both")]
     pub formats: Vec<Format>,
     #[serde(default)]
     pub annotations: AnnotationRule,
@@ -59,16 +59,6 @@ pub(super) struct VerifyBlock {
     pub requests: RequestPolicy,
     #[serde(default = "refuse")]
     pub downgrade: Downgrade,
-}
-
-/// A signature format of cosign's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Format {
-    /// The `sha256-….sig` tag: cosign 2 and Podman.
-    Sig,
-    /// The sigstore bundle as a referrer: cosign 3.
-    Bundle,
 }
 
 /// The `health` block.
@@ -128,8 +118,8 @@ fn three() -> usize {
     3
 }
 
-fn sig() -> Vec<Format> {
-    vec![Format::Sig]
+fn both() -> Vec<Format> {
+    Format::ALL.to_vec()
 }
 
 fn any() -> RequestPolicy {

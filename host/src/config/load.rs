@@ -7,10 +7,12 @@ use std::{
     time::Duration,
 };
 
+use tagship_core::signature::Formats;
+
 use super::{
     App, ConfigError, Health, RootFile, ServiceName, Settings, VerifySettings,
     admin::{self, Binding},
-    file::{self, AppFile, Belongings, Format, HandoffOnly, VerifyBlock},
+    file::{self, AppFile, Belongings, HandoffOnly, VerifyBlock},
     read::{read, utf8, yaml_files},
 };
 
@@ -192,12 +194,8 @@ fn verification(
     if block.keys.is_empty() {
         return Err(ConfigError::MissingKey { path: path.to_owned(), key: "verify.keys" });
     }
-    if block.formats.contains(&Format::Bundle) {
-        return Err(ConfigError::Unsupported { path: path.to_owned(), key: "verify.formats: bundle" });
-    }
-    if block.formats.is_empty() {
-        return Err(ConfigError::value(path, "verify.formats", "an empty list accepts nothing"));
-    }
+    let formats = Formats::among(&block.formats)
+        .ok_or_else(|| ConfigError::value(path, "verify.formats", "an empty list accepts nothing"))?;
     let trusted = |key: &'static str, paths: Vec<PathBuf>| -> Result<Vec<RootFile>, ConfigError> {
         let read = |file: &PathBuf| {
             RootFile::read(file).map_err(|source| ConfigError::Untrusted { path: path.to_owned(), key, source })
@@ -206,6 +204,7 @@ fn verification(
     };
     Ok(VerifySettings {
         keys: trusted("verify.keys", block.keys)?,
+        formats,
         rekor: block.rekor,
         rekor_keys: trusted("verify.rekor-keys", block.rekor_keys)?,
         annotations: block.annotations,
@@ -313,10 +312,7 @@ mod tests {
             (&format!("{GOOD}handoff: ~/../other"), "`handoff`"),
             ("image: a.example/b\nservices: [web]\nverify: {keys: [a.pub]}", "`verify.keys` names a file"),
             ("image: a.example/b\nservices: [web]\nverify: {keys: [/etc/passwd], formats: []}", "`verify.formats`"),
-            (
-                "image: a.example/b\nservices: [web]\nverify: {keys: [/etc/passwd], formats: [sig, bundle]}",
-                "`verify.formats: bundle` is not supported yet",
-            ),
+            ("image: a.example/b\nservices: [web]\nverify: {keys: [/etc/passwd], formats: [pgp]}", "pgp"),
         ] {
             let fault = fault(text);
             assert!(fault.contains(words), "{text}: {fault}");

@@ -7,7 +7,7 @@ use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 use serde::{Deserialize, Serialize};
 use tagship_core::{
     reference::{Repository, Tag},
-    signature::{AnnotationRule, Rekor},
+    signature::{AnnotationRule, Formats, Rekor},
 };
 
 use super::ownership::RootFile;
@@ -55,6 +55,8 @@ impl Settings {
 pub struct VerifySettings {
     /// The trusted public keys (PEM), each found to be in root's hands alone.
     pub keys: Vec<RootFile>,
+    /// Where signatures are looked for.
+    pub formats: Formats,
     /// Whether the transparency log must have seen the signature.
     pub rekor: Rekor,
     /// The log's public keys (PEM), in root's hands as well; empty means the public log's own.

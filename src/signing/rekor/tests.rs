@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use tagship_core::explain::Explain;
+use tagship_core::signature::log::Logged;
 
 use super::*;
 use crate::signing::key::SigningKey;
@@ -40,8 +41,8 @@ async fn record(
     .await;
     let url = format!("http://{address}/").parse().unwrap();
     let client = Log::new(&url, public, &Roots::load(None).unwrap()).unwrap().impatient();
-    let subject = Subject { payload: b"payload", signature: &signature, key: key.public() };
-    let outcome = client.record(&subject).await.map(|(_, logged)| logged);
+    let proposal = Proposal::hashed_rekord(b"payload", &signature, key.public());
+    let outcome = client.record(&proposal).await.map(|recorded| recorded.logged);
     let asked = asked.lock().unwrap().clone();
     (outcome, asked)
 }
@@ -137,7 +138,7 @@ async fn what_proves_nothing_is_refused() {
 async fn a_log_that_is_not_there_is_named() {
     let log = FakeLog::new().client("127.0.0.1:1");
     let key = SigningKey::generate().unwrap();
-    let subject = Subject { payload: b"", signature: b"", key: key.public() };
-    let error = log.record(&subject).await.unwrap_err();
+    let proposal = Proposal::hashed_rekord(b"", b"", key.public());
+    let error = log.record(&proposal).await.unwrap_err();
     assert_eq!(error.to_string(), "cannot reach the transparency log http://127.0.0.1:1/api/v1/log/entries");
 }

@@ -4,25 +4,28 @@ use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
-use sigstore::rekor::models::InclusionProof;
-use sigstore::rekor::models::checkpoint::SignedCheckpoint;
 
-use super::{Entry, LogError, Logged, MAX_ANSWER_LEN, Subject};
+use super::{Entry, LogError, Logged, MAX_ANSWER_LEN, Proof, Subject};
 use crate::reference::Digest;
 use crate::signature::json;
 use crate::signature::keys::PublicKey;
-
-/// Most hashes of an inclusion proof: a path in a tree of 2^64 leaves.
-const MAX_HASHES: usize = 64;
-
-/// Most signatures under a checkpoint: the log's own and some witnesses'.
-const MAX_CHECKPOINT_SIGNATURES: usize = 16;
 
 /// A log's answer to an upload or a query: one entry and its inclusion proof.
 #[derive(Clone, Debug)]
 pub struct Answer {
     entry: Entry,
-    proof: Option<WireProof>,
+    proof: Option<Proof>,
+}
+
+/// An entry whose every proof was checked.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// The entry, to be kept beside the signature.
+    pub entry: Entry,
+    /// The proof that the log's tree holds it.
+    pub proof: Proof,
+    /// What was found.
+    pub logged: Logged,
 }
 
 impl Answer {
@@ -44,15 +47,16 @@ impl Answer {
                 log_id: entry.log_id,
                 timestamp,
             },
-            proof: entry.verification.inclusion_proof,
+            proof: entry.verification.inclusion_proof.map(WireProof::read).transpose()?,
         })
     }
 
     /// Checks all of it: what [`Entry::verify`] checks, and that the log's signed tree holds the entry.
-    pub fn verify(self, log: &PublicKey, subject: &Subject<'_>) -> Result<(Entry, Logged), LogError> {
-        let logged = self.entry.verify(std::slice::from_ref(log), subject)?;
-        self.proof.ok_or(LogError::NoProof)?.verify(&self.entry.body_bytes()?, log)?;
-        Ok((self.entry, logged))
+    pub fn verify(self, log: &PublicKey, subject: &Subject<'_>) -> Result<Recorded, LogError> {
+        let Self { entry, proof } = self;
+        let proof = proof.ok_or(LogError::NoProof)?;
+        let logged = entry.verify_with(&proof, std::slice::from_ref(log), subject)?;
+        Ok(Recorded { entry, proof, logged })
     }
 }
 
@@ -79,50 +83,31 @@ struct WireVerification {
 struct WireProof {
     checkpoint: String,
     hashes: Vec<String>,
-    /// In this shard of the log, unlike the entry's own index.
-    log_index: i64,
+    log_index: u64,
     root_hash: String,
     tree_size: u64,
 }
 
 impl WireProof {
-    fn verify(&self, leaf: &[u8], log: &PublicKey) -> Result<(), LogError> {
+    fn read(self) -> Result<Proof, LogError> {
         let hash = |hex: &String| format!("sha256:{hex}").parse::<Digest>().map(|digest| *digest.as_bytes());
-        if self.hashes.len() > MAX_HASHES {
-            return Err(LogError::Field("inclusion proof"));
-        }
-        let hashes: Vec<_> =
-            self.hashes.iter().map(hash).collect::<Result<_, _>>().map_err(|_| LogError::Field("inclusion proof"))?;
-        let root = hash(&self.root_hash).map_err(|_| LogError::Field("root hash"))?;
-        let mut outcome = Err(LogError::Field("checkpoint"));
-        for checkpoint in checkpoints(&self.checkpoint) {
-            let checkpoint = checkpoint.ok_or(LogError::Field("checkpoint"))?;
-            let proof = InclusionProof::new(self.log_index, root, self.tree_size, hashes.clone(), Some(checkpoint));
-            outcome = proof.verify(leaf, &log.sigstore()).map_err(|error| LogError::Proof(Box::new(error)));
-            if outcome.is_ok() {
-                break;
-            }
-        }
-        outcome
+        let field = |_| LogError::Field("inclusion proof");
+        Ok(Proof {
+            index: self.log_index,
+            root: hash(&self.root_hash).map_err(|_| LogError::Field("root hash"))?,
+            size: self.tree_size,
+            hashes: self.hashes.iter().map(hash).collect::<Result<_, _>>().map_err(field)?,
+            checkpoint: self.checkpoint,
+        })
     }
-}
-
-/// The checkpoint once for each of its signatures: sigstore's parser takes exactly one, but a log may add witnesses'.
-fn checkpoints(text: &str) -> impl Iterator<Item = Option<SignedCheckpoint>> {
-    let (note, signatures) = text.split_once("\n\n").unwrap_or_default();
-    signatures
-        .lines()
-        .filter(|line| !line.is_empty())
-        .take(MAX_CHECKPOINT_SIGNATURES)
-        .map(move |line| SignedCheckpoint::deserialize(serde_json::Value::String(format!("{note}\n\n{line}\n"))).ok())
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
-    use sha2::{Digest as _, Sha256};
 
     use super::*;
+    use crate::signature::log::Kind;
     use crate::signature::testing::{self, Signer};
 
     /// An entry of Sigstore's staging log with its proof in a tree of 14358 leaves, from sigstore-rs' test data.
@@ -149,20 +134,13 @@ nYLr0lg6RXowI/QV/RE1azBn4Eg5/2uTOMbhB1/gfcHzijzFi9Tk+g1Prg==
         }
 
         fn subject(&self) -> Subject<'_> {
-            Subject { payload: PAYLOAD, signature: &self.signature, key: &self.owner.public }
-        }
-
-        fn note(&self, signer: &Signer, size: u64, root: &[u8]) -> String {
-            let note = format!("log.test - 1\n{size}\n{}\n", STANDARD.encode(root));
-            let signed = [&[1, 2, 3, 4], &signer.sign(note.as_bytes())[..]].concat();
-            format!("{note}\n\u{2014} log.test {}\n", STANDARD.encode(signed))
+            Subject { kind: Kind::HashedRekord, payload: PAYLOAD, signature: &self.signature, key: &self.owner.public }
         }
 
         fn answer(&self) -> Value {
             let body = testing::body(PAYLOAD, &self.signature, &self.owner.public);
             let entry = self.log.entry(&body);
-            let (first, second) = (hash(&[&[0], b"first"]), hash(&[&[0], &body]));
-            let root = hash(&[&[1], &first, &second]);
+            let proof = self.log.proof(&body);
             let hex = |bytes: &[u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
             json!({ "24296fb24b8ad77a": {
                 "body": entry.body,
@@ -171,24 +149,20 @@ nYLr0lg6RXowI/QV/RE1azBn4Eg5/2uTOMbhB1/gfcHzijzFi9Tk+g1Prg==
                 "logIndex": entry.log_index,
                 "verification": {
                     "inclusionProof": {
-                        "checkpoint": self.note(&self.log, 2, &root),
-                        "hashes": [hex(&first)],
-                        "logIndex": 1,
-                        "rootHash": hex(&root),
-                        "treeSize": 2,
+                        "checkpoint": proof.checkpoint,
+                        "hashes": [hex(&proof.hashes[0])],
+                        "logIndex": proof.index,
+                        "rootHash": hex(&proof.root),
+                        "treeSize": proof.size,
                     },
                     "signedEntryTimestamp": STANDARD.encode(&entry.timestamp),
                 },
             }})
         }
 
-        fn verify(&self, answer: &str) -> Result<(Entry, Logged), LogError> {
+        fn verify(&self, answer: &str) -> Result<Recorded, LogError> {
             Answer::parse(answer.as_bytes())?.verify(&self.log.public, &self.subject())
         }
-    }
-
-    fn hash(parts: &[&[u8]]) -> [u8; 32] {
-        Sha256::digest(parts.concat()).into()
     }
 
     #[test]
@@ -207,8 +181,8 @@ nYLr0lg6RXowI/QV/RE1azBn4Eg5/2uTOMbhB1/gfcHzijzFi9Tk+g1Prg==
     #[test]
     fn an_answer_proves_the_entry() {
         let world = World::new();
-        let (entry, logged) = world.verify(&world.answer().to_string()).unwrap();
-        assert_eq!((logged.index(), entry.log_index), (42, 42));
+        let recorded = world.verify(&world.answer().to_string()).unwrap();
+        assert_eq!((recorded.logged.index(), recorded.entry.log_index), (42, 42));
         let mut answer = world.answer();
         let checkpoint = answer.pointer_mut("/24296fb24b8ad77a/verification/inclusionProof/checkpoint").unwrap();
         // Of a witness that is not known here, before and after the log's own signature.
@@ -230,9 +204,9 @@ nYLr0lg6RXowI/QV/RE1azBn4Eg5/2uTOMbhB1/gfcHzijzFi9Tk+g1Prg==
             ("checkpoint without signature", at("checkpoint"), json!("log.test - 1\n2\nAAAA\n")),
             ("checkpoint without blank line", at("checkpoint"), json!("log.test\n2\n\u{2014} log.test AAAA\n")),
             ("checkpoint signature not base64", at("checkpoint"), json!("log.test\n2\nAAAA\n\n\u{2014} log.test @\n")),
-            ("checkpoint of another tree", at("checkpoint"), json!(world.note(&world.log, 2, &[7; 32]))),
-            ("checkpoint of another size", at("checkpoint"), json!(world.note(&world.log, 3, &[7; 32]))),
-            ("checkpoint by a stranger", at("checkpoint"), json!(world.note(&stranger, 2, &[7; 32]))),
+            ("checkpoint of another tree", at("checkpoint"), json!(world.log.checkpoint(2, &[7; 32]))),
+            ("checkpoint of another size", at("checkpoint"), json!(world.log.checkpoint(3, &[7; 32]))),
+            ("checkpoint by a stranger", at("checkpoint"), json!(stranger.checkpoint(2, &[7; 32]))),
             ("no hashes", at("hashes"), json!([])),
             ("other hash", at("hashes"), json!([zeros])),
             ("too many hashes", at("hashes"), json!(vec![zeros.clone(); 65])),
@@ -268,12 +242,10 @@ nYLr0lg6RXowI/QV/RE1azBn4Eg5/2uTOMbhB1/gfcHzijzFi9Tk+g1Prg==
 
         #[test]
         fn no_proof_makes_it_panic(
-            checkpoint in ".{0,120}", index in proptest::prelude::any::<i64>(), size in proptest::prelude::any::<u64>(),
+            checkpoint in ".{0,120}", index in proptest::prelude::any::<u64>(), size in proptest::prelude::any::<u64>(),
             hashes in 0..70_usize,
         ) {
-            let proof = WireProof {
-                checkpoint, hashes: vec!["00".repeat(32); hashes], log_index: index, root_hash: "00".repeat(32), tree_size: size,
-            };
+            let proof = Proof { checkpoint, hashes: vec![[0; 32]; hashes], index, root: [0; 32], size };
             proptest::prop_assert!(proof.verify(b"leaf", &PublicKey::public_log()).is_err());
         }
     }

@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{LogError, Subject};
+use super::{Kind, LogError, Subject};
 use crate::reference::Digest;
 use crate::signature::json::{self, JsonError};
 use crate::signature::keys::PublicKey;
@@ -13,19 +13,27 @@ use crate::signature::pem;
 /// Longest entry body, in bytes.
 const MAX_BODY_LEN: usize = 64 * 1024;
 
-/// The body of a `hashedrekord` entry, read and written.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Body {
-    #[serde(rename = "apiVersion")]
-    api_version: String,
-    kind: String,
-    spec: Spec,
+/// The body of an entry, of one of the kinds that record signatures of images.
+#[derive(Debug)]
+pub(super) enum Body {
+    HashedRekord(HashedRekord),
+    Dsse(Dsse),
 }
 
+/// An entry as the log frames it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Spec {
+pub(super) struct Framed<T> {
+    #[serde(rename = "apiVersion")]
+    pub(super) api_version: String,
+    pub(super) kind: String,
+    pub(super) spec: T,
+}
+
+/// What the log keeps of a `hashedrekord`, and what it is sent.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HashedRekord {
     data: Data,
     signature: SignatureOf,
 }
@@ -57,40 +65,69 @@ struct Content {
     content: String,
 }
 
-impl Body {
+/// What the log keeps of a `dsse`. It was sent something else: the whole envelope.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Dsse {
+    /// Of the envelope's JSON as its signer happened to write it: nothing to compare with.
+    #[serde(rename = "envelopeHash")]
+    _envelope_hash: Hash,
+    payload_hash: Hash,
+    signatures: Vec<EnvelopeSignature>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EnvelopeSignature {
+    signature: String,
+    verifier: String,
+}
+
+impl HashedRekord {
     /// What to send to a log about a signature.
-    pub fn new(subject: &Subject<'_>) -> Self {
+    pub(super) fn of(subject: &Subject<'_>) -> Self {
         Self {
-            api_version: "0.0.1".to_owned(),
-            kind: "hashedrekord".to_owned(),
-            spec: Spec {
-                data: Data { hash: Hash { algorithm: "sha256".to_owned(), value: Digest::of(subject.payload).hex() } },
-                signature: SignatureOf {
-                    content: STANDARD.encode(subject.signature),
-                    public_key: Content { content: STANDARD.encode(subject.key.to_pem()) },
-                },
+            data: Data { hash: Hash { algorithm: "sha256".to_owned(), value: Digest::of(subject.payload).hex() } },
+            signature: SignatureOf {
+                content: STANDARD.encode(subject.signature),
+                public_key: Content { content: STANDARD.encode(subject.key.to_pem()) },
             },
         }
     }
+}
 
+impl<T> Framed<T> {
+    pub(super) fn new(kind: Kind, spec: T) -> Self {
+        Self { api_version: Kind::VERSION.to_owned(), kind: kind.name().to_owned(), spec }
+    }
+}
+
+impl Body {
     /// Reads a body. Its kind is looked at first: others have other members.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, LogError> {
+    pub(super) fn parse(bytes: &[u8], kind: Kind) -> Result<Self, LogError> {
         let body: Value = json::parse(bytes, MAX_BODY_LEN).map_err(LogError::Json)?;
         let is = |member: &str, text: &str| body.get(member).and_then(Value::as_str) == Some(text);
-        if !is("kind", "hashedrekord") || !is("apiVersion", "0.0.1") {
-            return Err(LogError::Kind);
+        if !is("kind", kind.name()) || !is("apiVersion", Kind::VERSION) {
+            return Err(LogError::Kind(kind));
         }
-        serde_json::from_value(body).map_err(|error| LogError::Json(JsonError::Malformed(error)))
+        let body = match kind {
+            Kind::HashedRekord => serde_json::from_value(body).map(|framed: Framed<_>| Self::HashedRekord(framed.spec)),
+            Kind::Dsse => serde_json::from_value(body).map(|framed: Framed<_>| Self::Dsse(framed.spec)),
+        };
+        body.map_err(|error| LogError::Json(JsonError::Malformed(error)))
     }
 
     /// Compares everything that an entry could be lifted from.
     pub(super) fn is_about(&self, subject: &Subject<'_>) -> Result<(), LogError> {
-        let hash = &self.spec.data.hash;
+        let hash = match self {
+            Self::HashedRekord(body) => &body.data.hash,
+            Self::Dsse(body) => &body.payload_hash,
+        };
         if hash.algorithm != "sha256" || hash.value != Digest::of(subject.payload).hex() {
             return Err(LogError::Other("payload"));
         }
-        let signature = STANDARD.decode(&self.spec.signature.content).map_err(|_| LogError::Field("signature"))?;
-        if signature != subject.signature {
+        let (signature, _) = self.signature()?;
+        if STANDARD.decode(signature).map_err(|_| LogError::Field("signature"))? != subject.signature {
             return Err(LogError::Other("signature"));
         }
         if self.key()? != *subject.key {
@@ -101,7 +138,8 @@ impl Body {
 
     pub(super) fn key(&self) -> Result<PublicKey, LogError> {
         let field = LogError::Field("public key");
-        let Ok(pem) = STANDARD.decode(&self.spec.signature.public_key.content) else { return Err(field) };
+        let (_, key) = self.signature()?;
+        let Ok(pem) = STANDARD.decode(key) else { return Err(field) };
         // A certificate instead of a key is a genuine entry, but of keyless signing.
         match pem::decode(&pem) {
             Ok(block) if block.label() == "PUBLIC KEY" => {
@@ -109,6 +147,19 @@ impl Body {
             }
             Ok(_) => Err(LogError::Other("public key")),
             Err(_) => Err(field),
+        }
+    }
+
+    /// The signature and the key, both in base64. An envelope with several signatures is none of an image's.
+    fn signature(&self) -> Result<(&str, &str), LogError> {
+        match self {
+            Self::HashedRekord(HashedRekord { signature, .. }) => {
+                Ok((&signature.content, &signature.public_key.content))
+            }
+            Self::Dsse(Dsse { signatures, .. }) => match signatures.as_slice() {
+                [one] => Ok((&one.signature, &one.verifier)),
+                _ => Err(LogError::Field("number of signatures")),
+            },
         }
     }
 }

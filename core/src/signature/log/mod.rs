@@ -4,14 +4,18 @@
 
 mod answer;
 mod body;
+mod proof;
+mod proposal;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::json::JsonError;
 use super::keys::{Fingerprint, PublicKey};
 
-pub use answer::Answer;
-pub use body::Body;
+pub use answer::{Answer, Recorded};
+use body::Body;
+pub use proof::Proof;
+pub use proposal::Proposal;
 
 /// Longest answer of a log that is read, in bytes: an entry with its proof has 4 KiB.
 pub const MAX_ANSWER_LEN: usize = 256 * 1024;
@@ -19,12 +23,36 @@ pub const MAX_ANSWER_LEN: usize = 256 * 1024;
 /// What a log entry must be about to count for a signature.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
-    /// The signed payload's bytes.
+    /// As what the log keeps it.
+    pub kind: Kind,
+    /// The payload's bytes; of a DSSE envelope those inside of it, without what else is signed with them.
     pub payload: &'a [u8],
     /// The signature over it, DER.
     pub signature: &'a [u8],
     /// The key that made it.
     pub key: &'a PublicKey,
+}
+
+/// The kinds of entry that record signatures of images, in the versions that Rekor v1 writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `hashedrekord` 0.0.1: a signature over bytes of which the log knows the hash.
+    HashedRekord,
+    /// `dsse` 0.0.1: a DSSE envelope, of which the log keeps hashes and signature.
+    Dsse,
+}
+
+impl Kind {
+    /// The one version of it that is read and written.
+    pub const VERSION: &'static str = "0.0.1";
+
+    /// What the log calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::HashedRekord => "hashedrekord",
+            Self::Dsse => "dsse",
+        }
+    }
 }
 
 /// Proof, checked, that a log recorded a signature. Made only here.
@@ -71,8 +99,8 @@ pub enum LogError {
     #[error("the log entry is about another {0}")]
     Other(&'static str),
     /// Of a kind that Rekor keeps other things in.
-    #[error("the log entry is not a hashedrekord 0.0.1")]
-    Kind,
+    #[error("the log entry is not a {} {}", .0.name(), Kind::VERSION)]
+    Kind(Kind),
     /// The log answered without a proof.
     #[error("the log gave no inclusion proof")]
     NoProof,
@@ -100,13 +128,20 @@ impl Entry {
         if !log.verify(&self.timestamp, self.signed_bytes().as_bytes()) {
             return Err(LogError::Timestamp);
         }
-        self.body()?.is_about(subject)?;
+        self.body(subject.kind)?.is_about(subject)?;
         Ok(Logged { index: self.log_index, time: self.integrated_time, log: log.fingerprint() })
+    }
+
+    /// As [`Entry::verify`], and that the log's signed tree holds the entry.
+    pub fn verify_with(&self, proof: &Proof, logs: &[PublicKey], subject: &Subject<'_>) -> Result<Logged, LogError> {
+        let logged = self.verify(logs, subject)?;
+        proof.verify(&self.body_bytes()?, self.log(logs)?)?;
+        Ok(logged)
     }
 
     /// The key that the entry says the signature was made with. Unchecked: good for an error's text only.
     pub(super) fn claimed_key(&self) -> Option<PublicKey> {
-        self.body().ok()?.key().ok()
+        self.body(Kind::HashedRekord).ok()?.key().ok()
     }
 
     fn log<'k>(&self, logs: &'k [PublicKey]) -> Result<&'k PublicKey, LogError> {
@@ -125,8 +160,8 @@ impl Entry {
         STANDARD.decode(&self.body).map_err(|_| LogError::Field("body"))
     }
 
-    fn body(&self) -> Result<Body, LogError> {
-        Body::parse(&self.body_bytes()?)
+    fn body(&self, kind: Kind) -> Result<Body, LogError> {
+        Body::parse(&self.body_bytes()?, kind)
     }
 }
 
@@ -141,13 +176,13 @@ mod tests {
 
     fn verify(text: &str) -> Result<Logged, LogError> {
         let key = PublicKey::public_log();
-        let subject = Subject { payload: b"", signature: b"", key: &key };
+        let subject = Subject { kind: Kind::HashedRekord, payload: b"", signature: b"", key: &key };
         bundle::decode(text)?.verify(std::slice::from_ref(&key), &subject)
     }
 
     #[test]
     fn the_public_logs_timestamp_verifies() {
-        assert!(matches!(verify(PUBLIC_BUNDLE), Err(LogError::Kind)), "all but the kind");
+        assert!(matches!(verify(PUBLIC_BUNDLE), Err(LogError::Kind(Kind::HashedRekord))), "all but the kind");
         for (from, to) in [("783606", "783607"), ("1634714179", "1634714178"), ("MEUCIDx9", "MEUCIDx8")] {
             let changed = PUBLIC_BUNDLE.replacen(from, to, 1);
             assert_ne!(changed, PUBLIC_BUNDLE);

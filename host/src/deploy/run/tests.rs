@@ -8,7 +8,7 @@ use std::{
 
 use tagship_core::{
     reference::Digest,
-    signature::{AnnotationRule, Expectation, Policy, Rekor, verify},
+    signature::{AnnotationRule, Expectation, Formats, Policy, Rekor, verify},
 };
 
 use super::*;
@@ -202,6 +202,7 @@ fn container(number: u64) -> ContainerId {
 fn candidate(key: &Signer, digest: Digest) -> Candidate {
     let policy = Policy {
         keys: vec![key.public.clone()],
+        formats: Formats::BOTH,
         rekor: Rekor::Off,
         log_keys: vec![],
         annotations: AnnotationRule::Off,

@@ -1,0 +1,204 @@
+//! The older format, where cosign 2 and Podman look for it: one more layer of the image's `.sig` manifest.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Map, Value, json};
+use tagship_core::reference::{Digest, ImageRef, Repository};
+use tagship_core::registry::{Client, Manifest, OCI_MANIFEST, Target};
+use tagship_core::signature::fetch::MAX_MANIFEST_LEN;
+use tagship_core::signature::json::JsonError;
+use tagship_core::signature::log::Entry;
+use tagship_core::signature::{KEY_ANNOTATION, Layer, SIGNATURE_ANNOTATION, bundle, payload};
+
+use super::{AttachError, List, Problem, members, take_list, written};
+use crate::signing::sign::Signature;
+
+const CONFIG_MEDIA_TYPE: &str = "application/vnd.oci.image.config.v1+json";
+
+/// Time of a signature's config: Go's zero time, as cosign writes it, so that equal signatures make equal bytes.
+const EPOCH: &str = "0001-01-01T00:00:00Z";
+
+/// A signature layer, ready to be put into any `.sig` manifest.
+pub struct NewLayer {
+    payload: Vec<u8>,
+    descriptor: Value,
+}
+
+impl NewLayer {
+    /// The layer of a signature, with the log's entry if it was recorded.
+    pub fn new(signature: &Signature, entry: Option<&Entry>) -> Result<Self, AttachError> {
+        let mut annotations = Map::new();
+        annotations.insert(SIGNATURE_ANNOTATION.to_owned(), STANDARD.encode(signature.der()).into());
+        if let Some(entry) = entry {
+            let text = bundle::encode(entry).map_err(|error| AttachError::Encode(JsonError::Malformed(error)))?;
+            annotations.insert(bundle::ANNOTATION.to_owned(), text.into());
+        }
+        annotations.insert(KEY_ANNOTATION.to_owned(), signature.key().fingerprint().to_string().into());
+        let payload = signature.payload().to_vec();
+        let descriptor = json!({
+            "mediaType": payload::MEDIA_TYPE,
+            "digest": Digest::of(&payload),
+            "size": payload.len(),
+            "annotations": annotations,
+        });
+        Ok(Self { payload, descriptor })
+    }
+
+    /// Whether this is the layer, as the core fetched it.
+    pub(super) fn is_fetched(&self, layer: &Layer) -> bool {
+        layer.annotations.get(SIGNATURE_ANNOTATION).map(String::as_str)
+            == self.descriptor.pointer("/annotations").and_then(|all| all.get(SIGNATURE_ANNOTATION)?.as_str())
+    }
+
+    /// Whether a manifest's layer is this one.
+    fn is(&self, layer: &Value) -> bool {
+        let signature = |layer: &Value| layer.pointer("/annotations")?.get(SIGNATURE_ANNOTATION).cloned();
+        layer.get("digest") == self.descriptor.get("digest") && signature(layer) == signature(&self.descriptor)
+    }
+}
+
+/// Adds a layer to the image's `.sig` manifest, or makes one.
+pub(super) async fn put(
+    client: &Client,
+    repository: &Repository,
+    digest: &Digest,
+    layer: &NewLayer,
+) -> Result<(), AttachError> {
+    let image = || Box::new(ImageRef::pinned(repository, digest));
+    let registry = |source| AttachError::Registry { image: image(), source };
+    let target = Target::from(digest.signature_tag());
+    let existing = client.manifest(repository, &target).await.map_err(registry)?;
+    let merged = merge(existing.as_ref(), layer).map_err(|problem| problem.of(List::Signatures, image()))?;
+    let Some(Merged { manifest, config }) = merged else { return Ok(()) };
+    if manifest.bytes().len() > MAX_MANIFEST_LEN {
+        return Err(AttachError::Full { image: image() });
+    }
+    tokio::try_join!(client.put_blob(repository, &layer.payload), client.put_blob(repository, &config))
+        .map_err(registry)?;
+    client.put_manifest(repository, &target, &manifest).await.map_err(registry)
+}
+
+struct Merged {
+    manifest: Manifest,
+    config: Vec<u8>,
+}
+
+/// The manifest and config with the new layer at the end; `None` where it is there already.
+fn merge(existing: Option<&Manifest>, new: &NewLayer) -> Result<Option<Merged>, Problem> {
+    let mut manifest = members(existing, OCI_MANIFEST, MAX_MANIFEST_LEN)?;
+    let mut layers = take_list(&mut manifest, "layers")?;
+    if layers.iter().any(|layer| new.is(layer)) {
+        return Ok(None);
+    }
+    layers.push(new.descriptor.clone());
+    let config = config(&layers)?;
+    manifest.insert(
+        "config".to_owned(),
+        json!({ "mediaType": CONFIG_MEDIA_TYPE, "size": config.len(), "digest": Digest::of(&config) }),
+    );
+    manifest.insert("layers".to_owned(), layers.into());
+    Ok(Some(Merged { manifest: Manifest::new(OCI_MANIFEST, written(&manifest)?), config }))
+}
+
+/// The config that cosign writes: one history entry and one diff id a layer. A payload is not compressed, so that its
+/// layer's digest is its diff id.
+fn config(layers: &[Value]) -> Result<Vec<u8>, Problem> {
+    let mut diff_ids = Vec::with_capacity(layers.len());
+    for layer in layers {
+        diff_ids.push(layer.get("digest").ok_or(Problem::Existing("one of its layers has no digest"))?);
+    }
+    let history = vec![json!({ "created": EPOCH }); layers.len()];
+    let config = json!({
+        "architecture": "",
+        "created": EPOCH,
+        "history": history,
+        "os": "",
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
+        "config": {},
+    });
+    written(&config)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tagship_core::signature::Annotations;
+
+    use super::*;
+    use crate::signing::key::SigningKey;
+    use crate::signing::sign;
+
+    fn layer() -> NewLayer {
+        let repository = "registry.test/app".parse().unwrap();
+        let key = SigningKey::generate().unwrap();
+        let annotations = Annotations::new(BTreeMap::new()).unwrap();
+        NewLayer::new(&sign::sign(&key, &repository, &Digest::of(b"image"), &annotations).unwrap(), None).unwrap()
+    }
+
+    fn merged(existing: Option<&Manifest>, layer: &NewLayer) -> (Value, Value) {
+        let merged = merge(existing, layer).unwrap().unwrap();
+        (serde_json::from_slice(merged.manifest.bytes()).unwrap(), serde_json::from_slice(&merged.config).unwrap())
+    }
+
+    fn manifest(text: &str) -> Manifest {
+        Manifest::new(OCI_MANIFEST, text.to_owned())
+    }
+
+    #[test]
+    fn the_first_signature_makes_what_cosign_makes() {
+        let layer = layer();
+        let (manifest, config) = merged(None, &layer);
+        let digest = Digest::of(&layer.payload).to_string();
+        assert_eq!(manifest["schemaVersion"], 2);
+        assert_eq!(manifest["mediaType"], OCI_MANIFEST);
+        assert_eq!(manifest["config"]["mediaType"], CONFIG_MEDIA_TYPE);
+        assert_eq!(manifest["layers"][0]["mediaType"], payload::MEDIA_TYPE);
+        assert_eq!(manifest["layers"][0]["size"], layer.payload.len());
+        assert_eq!(manifest["layers"][0]["digest"], digest);
+        assert_eq!(
+            config,
+            json!({
+                "architecture": "", "created": EPOCH, "history": [{ "created": EPOCH }], "os": "",
+                "rootfs": { "type": "layers", "diff_ids": [digest] }, "config": {},
+            })
+        );
+    }
+
+    #[test]
+    fn what_others_signed_stays() {
+        let others = json!([
+            { "mediaType": payload::MEDIA_TYPE, "digest": "sha256:aa", "size": 3, "annotations": { "x": "y" } },
+            { "mediaType": payload::MEDIA_TYPE, "digest": "sha256:aa", "size": 3, "annotations": { "x": "z" }, "u": [1] },
+            { "mediaType": "application/else", "digest": "sha256:bb", "size": 18_446_744_073_709_551_615_u64 },
+        ]);
+        let existing = json!({ "schemaVersion": 2, "annotations": { "mine": "kept" }, "config": {}, "layers": others });
+        let (manifest, config) = merged(Some(&manifest(&existing.to_string())), &layer());
+        assert_eq!(manifest["layers"].as_array().unwrap()[..3], others.as_array().unwrap()[..]);
+        assert_eq!(manifest["layers"].as_array().unwrap().len(), 4);
+        assert_eq!(manifest["annotations"]["mine"], "kept");
+        assert_eq!(config["history"].as_array().unwrap().len(), 4);
+        assert_eq!(config["rootfs"]["diff_ids"].as_array().unwrap().len(), 4);
+    }
+
+    #[test]
+    fn a_layer_is_not_added_twice() {
+        let layer = layer();
+        let once = merge(None, &layer).unwrap().unwrap();
+        assert!(merge(Some(&once.manifest), &layer).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_no_list_of_signatures_is_not_overwritten() {
+        for (defect, text) in [
+            ("not JSON", "x"),
+            ("a list", "[]"),
+            ("key twice", r#"{"layers":[],"layers":[]}"#),
+            ("layers an object", r#"{"layers":{}}"#),
+            ("layer without digest", r#"{"layers":[{}]}"#),
+        ] {
+            assert!(merge(Some(&manifest(text)), &layer()).is_err(), "{defect}");
+        }
+        let index = Manifest::new("application/vnd.oci.image.index.v1+json", "{}");
+        assert!(merge(Some(&index), &layer()).is_err(), "an index");
+    }
+}
