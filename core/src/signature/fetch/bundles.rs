@@ -144,3 +144,217 @@ struct Entry {
     digest: Digest,
     annotations: Option<BTreeMap<String, String>>,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::credentials::Credential;
+    use crate::explain::Explain as _;
+    use crate::registry::Limits;
+    use crate::registry::testing::{Reply, Server};
+    use crate::signature::Content;
+    use crate::tls::Roots;
+
+    const IMAGE: &[u8] = b"the image's manifest";
+
+    /// What a registry holds beside the image, by the last part of its path; and how it lists what refers to the image.
+    #[derive(Clone, Default)]
+    struct Held {
+        answers: HashMap<String, Reply>,
+        entries: Vec<Value>,
+    }
+
+    impl Held {
+        fn hold(&mut self, bytes: &[u8], media_type: &str) -> Digest {
+            let reply = Reply::new(200, bytes.to_vec()).with("Content-Type", media_type);
+            self.answers.insert(Digest::of(bytes).to_string(), reply);
+            Digest::of(bytes)
+        }
+
+        /// A manifest with these layers, listed.
+        fn refer(&mut self, layers: &[(&str, Digest)], annotations: Value) -> Digest {
+            let layers: Vec<_> = layers.iter().map(|(kind, d)| json!({ "mediaType": kind, "digest": d })).collect();
+            let manifest = json!({ "mediaType": OCI_MANIFEST, "layers": layers, "annotations": annotations });
+            let digest = self.hold(manifest.to_string().as_bytes(), OCI_MANIFEST);
+            self.entries.push(json!({ "mediaType": OCI_MANIFEST, "digest": digest, "size": 1 }));
+            digest
+        }
+
+        fn bundle(&mut self, bytes: &[u8]) -> Digest {
+            let blob = self.hold(bytes, "application/octet-stream");
+            self.refer(
+                &[(sigstore_bundle::MEDIA_TYPE, blob)],
+                json!({ PREDICATE_ANNOTATION: statement::PREDICATE_TYPE }),
+            )
+        }
+
+        fn index(&self) -> Reply {
+            let index = json!({ "mediaType": OCI_INDEX, "manifests": self.entries });
+            Reply::new(200, index.to_string()).with("Content-Type", OCI_INDEX)
+        }
+
+        fn list_under(mut self, name: &str) -> Self {
+            let index = self.index();
+            self.answers.insert(name.to_owned(), index);
+            self
+        }
+
+        /// Lists by tag, as a registry without the referrers API has it.
+        fn tagged(self) -> Self {
+            self.list_under(Digest::of(IMAGE).referrers_tag().as_str())
+        }
+
+        /// Lists by itself.
+        fn listed(self) -> Self {
+            self.list_under("referrers")
+        }
+
+        /// The bundles that are fetched from it, and the number of requests that took.
+        async fn fetched(self) -> (Result<Vec<Blob>, FetchError>, usize) {
+            let server = Server::start(move |request| {
+                let path = request.target.split('?').next().unwrap_or_default();
+                let name = match path.contains("/referrers/") {
+                    true => "referrers",
+                    false => path.rsplit('/').next().unwrap_or_default(),
+                };
+                self.answers.get(name).cloned().unwrap_or_else(|| Reply::new(404, ""))
+            })
+            .await;
+            let repository: Repository = format!("127.0.0.1:{}/chris/app", server.port).parse().unwrap();
+            let limits = Limits { pause: Duration::from_millis(1), ..Limits::default() };
+            let roots = Roots::load(None).unwrap();
+            let client = Client::with_limits(repository.registry(), Credential::Anonymous, &roots, limits).unwrap();
+            let found = bundles(&client, &repository, &Digest::of(IMAGE)).await;
+            (found, server.lines().len())
+        }
+    }
+
+    fn contents(found: Result<Vec<Blob>, FetchError>) -> Vec<Vec<u8>> {
+        let bytes = |blob: Blob| match blob.content {
+            Content::Bytes(bytes) => bytes.to_vec(),
+            other => format!("{other:?}").into_bytes(),
+        };
+        found.unwrap().into_iter().map(bytes).collect()
+    }
+
+    #[tokio::test]
+    async fn an_unsigned_image_has_none() {
+        let (found, requests) = Held::default().fetched().await;
+        assert_eq!((contents(found), requests), (vec![], 2));
+        let (found, requests) = Held::default().listed().fetched().await;
+        assert_eq!((contents(found), requests), (vec![], 1), "a registry that lists referrers is believed");
+    }
+
+    #[tokio::test]
+    async fn they_are_found_where_they_are_listed() {
+        let mut held = Held::default();
+        held.bundle(b"one");
+        held.bundle(b"two");
+        // What a list says twice is fetched once.
+        held.entries.extend(held.entries.clone());
+        let expected = vec![b"one".to_vec(), b"two".to_vec()];
+        let (found, requests) = held.clone().listed().fetched().await;
+        assert_eq!((contents(found), requests), (expected.clone(), 5));
+        let (found, requests) = held.tagged().fetched().await;
+        assert_eq!((contents(found), requests), (expected, 6));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_signature_is_left_out() {
+        let mut held = Held::default();
+        let blob = held.hold(b"provenance", "application/octet-stream");
+        let slsa = json!({ PREDICATE_ANNOTATION: "https://slsa.dev/provenance/v1" });
+        held.refer(&[(sigstore_bundle::MEDIA_TYPE, blob)], slsa.clone());
+        held.refer(&[("application/spdx+json", blob)], json!({}));
+        held.entries.push(json!({ "mediaType": OCI_MANIFEST, "digest": blob, "annotations": slsa }));
+        held.entries.push(json!({ "mediaType": OCI_INDEX, "digest": blob }));
+        held.bundle(b"signature");
+        let (found, requests) = held.listed().fetched().await;
+        assert_eq!(
+            (contents(found), requests),
+            (vec![b"signature".to_vec()], 5),
+            "the list, three manifests, one blob"
+        );
+    }
+
+    #[tokio::test]
+    async fn one_that_is_spoilt_leaves_the_others() {
+        let mut held = Held::default();
+        let (gone, corrupt) = (held.bundle(b"gone"), held.bundle(b"corrupt"));
+        held.answers.remove(&gone.to_string());
+        held.answers.insert(corrupt.to_string(), Reply::new(200, "{}").with("Content-Type", OCI_MANIFEST));
+        let unreadable = held.hold(b"[1]", OCI_MANIFEST);
+        held.entries.push(json!({ "mediaType": OCI_MANIFEST, "digest": unreadable }));
+        held.refer(&[(sigstore_bundle::MEDIA_TYPE, Digest::of(b"never pushed"))], json!(null));
+        held.bundle(b"good");
+        let (found, _) = held.tagged().fetched().await;
+        assert_eq!(contents(found), [b"Missing".to_vec(), b"good".to_vec()]);
+    }
+
+    #[tokio::test]
+    async fn a_registry_in_trouble_is_not_an_unsigned_image() {
+        for trouble in ["referrers", Digest::of(IMAGE).referrers_tag().as_str(), &Digest::of(b"one").to_string()] {
+            let mut held = Held::default();
+            held.bundle(b"one");
+            let mut held = held.tagged();
+            held.answers.insert(trouble.to_owned(), Reply::new(503, ""));
+            assert_eq!(held.fetched().await.0.unwrap_err().kind(), "registry-error", "{trouble}");
+        }
+    }
+
+    #[tokio::test]
+    async fn too_many_are_not_fetched() {
+        let mut held = Held::default();
+        for n in 0..=MAX_BUNDLES {
+            held.entries.push(json!({ "mediaType": OCI_MANIFEST, "digest": Digest::of(n.to_string().as_bytes()) }));
+        }
+        let (found, requests) = held.listed().fetched().await;
+        assert_eq!((found.unwrap_err().kind(), requests), ("malformed-signature", 1));
+        let mut held = Held::default();
+        let blobs: Vec<_> = (0..=MAX_BUNDLES).map(|n| Digest::of(n.to_string().as_bytes())).collect();
+        let layers: Vec<_> = blobs.iter().map(|blob| (sigstore_bundle::MEDIA_TYPE, *blob)).collect();
+        held.refer(&layers, json!({}));
+        let (found, requests) = held.listed().fetched().await;
+        assert_eq!((found.unwrap_err().kind(), requests), ("malformed-signature", 2 + MAX_BUNDLES));
+    }
+
+    #[test]
+    fn refuses_malformed_indexes() {
+        let mut held = Held::default();
+        held.bundle(b"one");
+        let good = json!({ "manifests": held.entries, "annotations": {} }).to_string();
+        assert_eq!(parse_index(OCI_INDEX, good.as_bytes()).unwrap().len(), 1);
+        assert!(matches!(parse_index(OCI_MANIFEST, good.as_bytes()), Err(BundlesError::MediaType)), "a manifest");
+        for (defect, from, to) in [
+            ("no manifests", "manifests", "layers"),
+            ("manifests twice", r#""manifests""#, r#""manifests":[],"manifests""#),
+            ("manifests an object", r#""manifests":["#, r#""manifests":{},"x":["#),
+            ("digest of another algorithm", "sha256:", "sha512:"),
+            ("digest a path", "sha256:", "../sha256:"),
+            ("no media type", "mediaType", "type"),
+            ("trailing data", "]}", "]}x"),
+        ] {
+            let bad = good.replacen(from, to, 1);
+            assert_ne!(bad, good, "{defect}");
+            assert!(parse_index(OCI_INDEX, bad.as_bytes()).is_err(), "{defect}");
+        }
+        let oversized = good + &" ".repeat(MAX_INDEX_LEN);
+        assert!(matches!(
+            parse_index(OCI_INDEX, oversized.as_bytes()),
+            Err(BundlesError::Json(JsonError::TooLarge { .. }))
+        ));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
+            let _ = parse_index(OCI_INDEX, &bytes);
+            let _ = parse_manifest(&Manifest::new(OCI_MANIFEST, bytes));
+        }
+    }
+}
