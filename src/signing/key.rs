@@ -17,6 +17,9 @@ const LABEL: &str = "ENCRYPTED SIGSTORE PRIVATE KEY";
 /// The label that cosign 1.x wrote.
 const OLD_LABEL: &str = "ENCRYPTED COSIGN PRIVATE KEY";
 
+/// The kind of key that signs.
+const P256: &str = "an ECDSA key on the curve P-256";
+
 /// Why there is no key to sign with.
 #[derive(Debug, thiserror::Error)]
 pub enum SigningKeyError {
@@ -39,8 +42,11 @@ pub enum SigningKeyError {
     #[error("the private key does not hold a key that can be used")]
     Contents(#[source] Box<SigstoreError>),
     /// Another algorithm or curve.
-    #[error("the private key is not usable")]
-    Algorithm(#[source] signature::KeyError),
+    #[error("the private key is {0}, and tagship signs with ECDSA on P-256 alone")]
+    Algorithm(&'static str),
+    /// The library makes no public key of it.
+    #[error("the private key has no public half that can be used")]
+    PublicHalf(#[source] signature::KeyError),
     /// The library cannot sign.
     #[error("cannot sign with the private key")]
     Sign(#[source] Box<SigstoreError>),
@@ -74,7 +80,11 @@ impl Explain for SigningKeyError {
                 "encrypt it with `cosign import-key-pair --key FILE`, or make a new one with `tagship keygen`"
             }
             Self::Public => "give the .key file as `key`; the .pub file is for `public-key` and for the host",
-            Self::Algorithm(_) | Self::Contents(_) => {
+            Self::Algorithm(_) => {
+                "make a P-256 key pair with `tagship keygen` or `cosign generate-key-pair`, and have the host trust it; \
+                 signatures that cosign makes with P-384 and Ed25519 keys count on the host all the same"
+            }
+            Self::Contents(_) | Self::PublicHalf(_) => {
                 "make a key pair with `tagship keygen` or `cosign generate-key-pair`"
             }
             Self::Pem(_) => "give the whole file that begins with -----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----",
@@ -142,7 +152,13 @@ impl SigningKey {
         envelope::then_scrub(|| self.signer.sign(message).map_err(|error| SigningKeyError::Sign(Box::new(error))))
     }
 
+    /// Other kinds of keys are refused by name, although sigstore could use them. It signs SHA-384 with P-384, which
+    /// neither cosign nor Podman verifies unless told to; and no log takes a signature that its Ed25519 makes.
     fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, SigningKeyError> {
+        match signature::kind_of_private(pkcs8) {
+            None | Some(P256) => {}
+            Some(other) => return Err(SigningKeyError::Algorithm(other)),
+        }
         let keys = EcdsaKeys::from_pkcs8_der(pkcs8).map_err(|error| SigningKeyError::Contents(Box::new(error)))?;
         Self::from_keys(&keys)
     }
@@ -150,13 +166,15 @@ impl SigningKey {
     fn from_keys(keys: &EcdsaKeys) -> Result<Self, SigningKeyError> {
         let contents = |error| SigningKeyError::Contents(Box::new(error));
         let spki = keys.public_key_to_der().map_err(contents)?;
-        let public = PublicKey::from_spki("the signing key", &spki).map_err(SigningKeyError::Algorithm)?;
+        let public = PublicKey::from_spki("the signing key", &spki).map_err(SigningKeyError::PublicHalf)?;
         Ok(Self { signer: EcdsaSigner::from_ecdsa_keys(keys).map_err(contents)?, public })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use sigstore::crypto::signing_key::ed25519::Ed25519Keys;
+
     use super::*;
 
     /// Made by `cosign generate-key-pair` with an empty password: sigstore-rs' test data.
@@ -213,6 +231,26 @@ mod tests {
             let error = decrypt(&text, password).err().unwrap_or_else(|| panic!("{defect}: accepted"));
             assert_eq!(error.kind(), kind, "{defect}: {error}");
             assert!(error.hint().is_some() || kind == "bad-private-key", "{defect}");
+        }
+    }
+
+    /// Of other kinds sigstore could sign with some; what it makes of them is not verified by others.
+    #[test]
+    fn keys_of_other_kinds_are_refused_by_name() {
+        let p384 = EcdsaKeys::new(EllipticCurve::P384).unwrap().private_key_to_der().unwrap();
+        let p521 = EcdsaKeys::new(EllipticCurve::P521).unwrap().private_key_to_der().unwrap();
+        let ed25519 = Ed25519Keys::new().unwrap().private_key_to_der().unwrap();
+        for (pkcs8, kind) in [
+            (p384, "an ECDSA key on the curve P-384"),
+            (p521, "an ECDSA key on the curve P-521"),
+            (ed25519, "an Ed25519 key"),
+        ] {
+            let error = decrypt(&envelope_of(&pkcs8), "pass").err().unwrap();
+            assert_eq!(
+                error.to_string(),
+                format!("the private key is {kind}, and tagship signs with ECDSA on P-256 alone")
+            );
+            assert!(error.hint().unwrap().starts_with("make a P-256 key pair"), "{kind}");
         }
     }
 }

@@ -234,7 +234,7 @@ pub fn trust(key: PublicKey, log: Option<&TransparencyLog>) -> Result<Policy, Fa
 
 fn log_key(log: &TransparencyLog) -> Result<PublicKey, Failure> {
     match &log.public_key {
-        Some(pem) => PublicKey::from_pem("rekor-public-key", pem).map_err(|error| Failure::new(Code::Usage, error)),
+        Some(pem) => PublicKey::of_log("rekor-public-key", pem).map_err(|error| Failure::new(Code::Usage, error)),
         None => Ok(PublicKey::public_log()),
     }
 }

@@ -1,31 +1,33 @@
-//! The encoding of an ECDSA signature: strict DER (X.690 clause 10), as Go and every honest signer write it.
+//! Strict DER (X.690 clause 10), as Go and every honest signer write it: the encoding of an ECDSA signature, and one
+//! element at a time.
 //!
 //! Only the form is looked at; whether the numbers are a signature is for the key to say. A high S is valid: Go's
 //! signer does not normalise it, so half of all real signatures have one.
 
-/// Longest signature over P-256: two INTEGERs of 33 bytes with their headers in one SEQUENCE.
-const MAX_LEN: usize = 2 + 2 * (2 + 33);
-
 /// Whether `bytes` are exactly `SEQUENCE { INTEGER r, INTEGER s }` in the one form that DER allows, with positive
-/// numbers that fit 256 bits. Anything else would let the same signature be written in many ways.
-pub(super) fn is_canonical_ecdsa(bytes: &[u8]) -> bool {
-    if bytes.len() > MAX_LEN {
-        return false;
-    }
-    // Short-form lengths only: nothing here reaches 128 bytes, so a long form is never minimal.
-    let Some((0x30, rest)) = split_first(bytes) else { return false };
-    let Some((len, body)) = split_first(rest) else { return false };
-    if len >= 0x80 || usize::from(len) != body.len() {
-        return false;
-    }
-    positive_integer(body).and_then(positive_integer).is_some_and(<[u8]>::is_empty)
+/// numbers of at most `width` bytes, a coordinate's width on the curve. Anything else would let the same signature be
+/// written in many ways.
+pub(super) fn is_canonical_ecdsa(bytes: &[u8], width: usize) -> bool {
+    let Some((0x30, numbers, [])) = element(bytes) else { return false };
+    positive_integer(numbers, width).and_then(|rest| positive_integer(rest, width)).is_some_and(<[u8]>::is_empty)
 }
 
-/// Takes one minimal, positive INTEGER of at most 256 bits off the front and returns what follows.
-fn positive_integer(bytes: &[u8]) -> Option<&[u8]> {
-    let (0x02, rest) = split_first(bytes)? else { return None };
-    let (len, rest) = split_first(rest)?;
-    let (number, rest) = rest.split_at_checked(usize::from(len))?;
+/// Takes one element off the front: its tag, its contents, and what follows. Tags of one byte and lengths below 65536
+/// in their shortest form, which is all that keys and signatures have.
+pub(super) fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (len, rest) = match bytes.get(1..)? {
+        [len @ 0..=0x7f, rest @ ..] => (usize::from(*len), rest),
+        [0x81, len @ 0x80..=0xff, rest @ ..] => (usize::from(*len), rest),
+        [0x82, high @ 1..=0xff, low, rest @ ..] => (usize::from(*high) << 8 | usize::from(*low), rest),
+        _ => return None,
+    };
+    let (contents, rest) = rest.split_at_checked(len)?;
+    Some((*bytes.first()?, contents, rest))
+}
+
+/// Takes one minimal, positive INTEGER off the front and returns what follows.
+fn positive_integer(bytes: &[u8], width: usize) -> Option<&[u8]> {
+    let (0x02, number, rest) = element(bytes)? else { return None };
     let magnitude = match number {
         [] | [0] => return None,
         // A leading zero is allowed only where the next bit would make the number negative.
@@ -34,11 +36,7 @@ fn positive_integer(bytes: &[u8]) -> Option<&[u8]> {
         [first, ..] if first & 0x80 != 0 => return None,
         _ => number,
     };
-    (magnitude.len() <= 32).then_some(rest)
-}
-
-fn split_first(bytes: &[u8]) -> Option<(u8, &[u8])> {
-    bytes.split_first().map(|(first, rest)| (*first, rest))
+    (magnitude.len() <= width).then_some(rest)
 }
 
 #[cfg(test)]
@@ -47,23 +45,50 @@ mod tests {
 
     use super::*;
 
+    /// Two numbers as wide as can be.
+    fn widest(width: u8) -> Vec<u8> {
+        let mut bytes = vec![0x30, 2 * (width + 3)];
+        for _ in 0..2 {
+            bytes.extend([2, width + 1, 0]);
+            bytes.extend(vec![0xff; width.into()]);
+        }
+        bytes
+    }
+
     #[test]
     fn accepts_the_one_form() {
-        let mut widest = vec![0x30, 70];
-        for _ in 0..2 {
-            widest.extend([0x02, 33, 0]);
-            widest.extend([0xff; 32]);
+        for good in [&[0x30, 6, 2, 1, 1, 2, 1, 0x7f][..], &[0x30, 7, 2, 2, 0, 0x80, 2, 1, 1], &widest(32)] {
+            assert!(is_canonical_ecdsa(good, 32), "{good:02x?}");
+            assert!(is_canonical_ecdsa(good, 48), "{good:02x?}");
         }
-        for good in [&[0x30, 6, 2, 1, 1, 2, 1, 0x7f][..], &[0x30, 7, 2, 2, 0, 0x80, 2, 1, 1], &widest] {
-            assert!(is_canonical_ecdsa(good), "{good:02x?}");
+        assert!(is_canonical_ecdsa(&widest(48), 48));
+        assert!(!is_canonical_ecdsa(&widest(48), 32), "too wide for P-256");
+        assert!(!is_canonical_ecdsa(&widest(49), 48), "too wide for P-384");
+    }
+
+    #[test]
+    fn takes_elements_apart() {
+        let long = [&[0x30, 0x81, 0x80][..], &[7; 128], b"rest"].concat();
+        assert_eq!(element(&long), Some((0x30, &[7; 128][..], &b"rest"[..])));
+        let longer = [&[0x30, 0x82, 1, 0][..], &[7; 256]].concat();
+        assert_eq!(element(&longer), Some((0x30, &[7; 256][..], &[][..])));
+        for (defect, bytes) in [
+            ("empty", &[][..]),
+            ("a tag alone", &[0x30]),
+            ("cut off", &[0x30, 2, 1]),
+            ("length in two bytes that one holds", &[0x30, 0x81, 1, 1]),
+            ("length in three bytes that two hold", &[0x30, 0x82, 0, 0x80]),
+            ("indefinite length", &[0x30, 0x80, 0, 0]),
+            ("length in four bytes", &[0x30, 0x83, 0, 0, 1, 1]),
+        ] {
+            assert_eq!(element(bytes), None, "{defect}");
         }
     }
 
     #[test]
     fn refuses_other_forms() {
-        let mut too_wide = vec![0x30, 2 + 33 + 3, 2, 33, 1];
-        too_wide.extend([0; 32]);
-        too_wide.extend([2, 1, 1]);
+        let too_wide = [&[0x30, 2 + 33 + 3, 2, 33, 1][..], &[0; 32], &[2, 1, 1]].concat();
+        assert!(!is_canonical_ecdsa(&too_wide, 32), "wider than 256 bits");
         for (defect, bytes) in [
             ("empty", &[][..]),
             ("not a sequence", &[0x31, 6, 2, 1, 1, 2, 1, 1]),
@@ -79,16 +104,18 @@ mod tests {
             ("empty number", &[0x30, 5, 2, 0, 2, 1, 1]),
             ("negative", &[0x30, 6, 2, 1, 0x80, 2, 1, 1]),
             ("not an integer", &[0x30, 6, 4, 1, 1, 2, 1, 1]),
-            ("wider than 256 bits", &too_wide),
         ] {
-            assert!(!is_canonical_ecdsa(bytes), "{defect}");
+            assert!(!is_canonical_ecdsa(bytes, 32), "{defect}");
+            assert!(!is_canonical_ecdsa(bytes, 48), "{defect}");
         }
     }
 
     proptest! {
         #[test]
         fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
-            let _ = is_canonical_ecdsa(&bytes);
+            let _ = is_canonical_ecdsa(&bytes, 32);
+            let _ = is_canonical_ecdsa(&bytes, 48);
+            let _ = element(&bytes);
         }
     }
 }

@@ -157,6 +157,9 @@ impl Explain for Fault {
             Self::Log(LogError::UnknownLog(_)) => {
                 "for a private log, give its public key (`rekor-public-key`; `rekor-keys` on the host)"
             }
+            Self::Log(LogError::Hash(_)) => {
+                "sign it with a key on P-256: only such signatures can be recorded and verified"
+            }
             Self::Log(_) => "sign it again, so that a new entry is made",
             Self::AnnotationsMissing => "release it with tagship, or sign it with `cosign sign -a tag=TAG`",
             Self::TagMismatch { .. } => "request the tag it was signed as, or sign it under the requested one",

@@ -4,23 +4,16 @@
 use std::fmt;
 use std::str::FromStr;
 
+use aws_lc_rs::signature::{ECDSA_P384_SHA256_ASN1, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 use sigstore::crypto::{CosignVerificationKey, Signature};
 
-use super::der;
 use super::pem::{self, PemError};
+use super::spki::{self, Refused};
 use crate::explain::Explain;
 use crate::reference::Digest;
 
-/// The DER of every uncompressed P-256 SubjectPublicKeyInfo up to the point's coordinates (RFC 5480 clause 2): two
-/// object identifiers, then a bit string that starts with 0x04.
-const P256_PREFIX: [u8; 27] = [
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
-    0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04,
-];
-
-/// Bytes of such a key: the prefix and two coordinates of 32 bytes.
-const P256_LEN: usize = P256_PREFIX.len() + 64;
+pub use super::spki::Algorithm;
 
 /// The point of the public log's key (rekor.sigstore.dev, in service since 2021-01), from Sigstore's trust root.
 const PUBLIC_LOG_POINT: [u8; 64] = [
@@ -113,11 +106,29 @@ pub enum KeyError {
         /// What the key was called.
         name: String,
     },
-    /// Another algorithm, curve or form.
-    #[error("{name} is not an ECDSA key on the curve P-256")]
+    /// Of an algorithm or curve that does not count.
+    #[error("{name} holds {kind}: only ECDSA on P-256 or P-384, and Ed25519, count")]
     Algorithm {
         /// What the key was called.
         name: String,
+        /// What it is instead.
+        kind: &'static str,
+    },
+    /// A log's key that cannot be used for one.
+    #[error("{name} is an {algorithm} key, and a log's must be ECDSA P-256")]
+    Log {
+        /// What the key was called.
+        name: String,
+        /// What it is instead.
+        algorithm: Algorithm,
+    },
+    /// Not in the one form that its algorithm's keys have, or no key at all.
+    #[error("{name} does not hold a public key that can be used: {why}")]
+    Form {
+        /// What the key was called.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
     },
 }
 
@@ -129,15 +140,28 @@ impl Explain for KeyError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Private { .. } => "give the .pub file, and keep the private key away from this machine".to_owned(),
+            Self::Algorithm { .. } => {
+                "make a P-256 key pair with `tagship keygen` or `cosign generate-key-pair`, and sign with that"
+                    .to_owned()
+            }
+            Self::Log { .. } => {
+                "give the key that the log signs with, as `URL/api/v1/log/publicKey` answers it; a log that signs with \
+                 another kind of key cannot be used"
+                    .to_owned()
+            }
+            Self::Form { why: spki::COMPRESSED, name } => {
+                format!("write it in full: `openssl pkey -pubin -in {name} -pubout -ec_conv_form uncompressed`")
+            }
             _ => "a key pair that fits is made by `tagship keygen` or `cosign generate-key-pair`".to_owned(),
         })
     }
 }
 
-/// A public ECDSA key on P-256. Two are equal when they are the same key, whatever they are called.
+/// A public key: ECDSA on P-256 or P-384, or Ed25519. Two are equal when they are the same key, whatever they are called.
 #[derive(Clone)]
 pub struct PublicKey {
     name: String,
+    algorithm: Algorithm,
     fingerprint: Fingerprint,
     spki: Vec<u8>,
 }
@@ -154,24 +178,44 @@ impl PublicKey {
         }
     }
 
-    /// Reads the DER of a SubjectPublicKeyInfo, in the one form that DER and RFC 5480 give a P-256 key.
+    /// Reads the PEM `PUBLIC KEY` of a transparency log, which must be on P-256. Logs sign SHA-256 whatever their key:
+    /// on P-384 sigstore does not verify their checkpoints, and Ed25519 logs are refused by cosign 2.5 and 3.1 ("is not
+    /// type ecdsa.PublicKey").
+    pub fn of_log(name: impl Into<String>, pem: &[u8]) -> Result<Self, KeyError> {
+        match Self::from_pem(name, pem)? {
+            key @ Self { algorithm: Algorithm::EcdsaP256, .. } => Ok(key),
+            Self { name, algorithm, .. } => Err(KeyError::Log { name, algorithm }),
+        }
+    }
+
+    /// Reads the DER of a SubjectPublicKeyInfo, in the one form that DER and its algorithm's RFC (5480, 8410) give it.
     pub fn from_spki(name: impl Into<String>, spki: &[u8]) -> Result<Self, KeyError> {
         let name = name.into();
-        if spki.len() != P256_LEN || !spki.starts_with(&P256_PREFIX) {
-            return Err(KeyError::Algorithm { name });
+        match spki::recognise(spki) {
+            Ok(algorithm) => Ok(Self::new(name, algorithm, spki.to_vec())),
+            Err(Refused::Kind(kind)) => Err(KeyError::Algorithm { name, kind }),
+            Err(Refused::Form(why)) => Err(KeyError::Form { name, why }),
         }
-        Ok(Self { name, fingerprint: Fingerprint(Digest::of(spki)), spki: spki.to_vec() })
     }
 
     /// The key of the public log, rekor.sigstore.dev.
     pub fn public_log() -> Self {
-        let spki = [&P256_PREFIX[..], &PUBLIC_LOG_POINT].concat();
-        Self { name: "rekor.sigstore.dev".to_owned(), fingerprint: Fingerprint(Digest::of(&spki)), spki }
+        let spki = [&spki::P256_PREFIX[..], &PUBLIC_LOG_POINT].concat();
+        Self::new("rekor.sigstore.dev".to_owned(), Algorithm::EcdsaP256, spki)
+    }
+
+    fn new(name: String, algorithm: Algorithm, spki: Vec<u8>) -> Self {
+        Self { name, algorithm, fingerprint: Fingerprint(Digest::of(&spki)), spki }
     }
 
     /// What messages call it.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// How it signs.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
     }
 
     /// SHA-256 of its SubjectPublicKeyInfo. A Rekor log's id is its key's fingerprint.
@@ -184,16 +228,35 @@ impl PublicKey {
         pem::encode("PUBLIC KEY", &self.spki)
     }
 
-    /// Whether `signature` (DER) over `message` was made by this key. Signatures in any form but the canonical one are
-    /// refused.
+    /// Whether `signature` over `message` was made by this key. A signature in any form but the one that its algorithm
+    /// gives it is refused.
+    ///
+    /// A P-384 key may have signed the message's SHA-256 or its SHA-384: cosign 2.5 does the one, cosign 3.1 the other.
     pub fn verify(&self, signature: &[u8], message: &[u8]) -> bool {
-        der::is_canonical_ecdsa(signature)
-            && self.sigstore().verify_signature(Signature::Raw(signature), message).is_ok()
+        self.fits(signature)
+            && (self.sigstore().verify_signature(Signature::Raw(signature), message).is_ok()
+                || self.algorithm == Algorithm::EcdsaP384 && self.verify_p384_sha256(signature, message))
     }
 
-    /// The same key as sigstore's type, which borrows nothing.
+    /// Whether `signature` has the form of this key's: DER as Go writes it, or 64 bytes. A signature that has no trusted
+    /// key's form is malformed, or of another kind of key.
+    pub(super) fn fits(&self, signature: &[u8]) -> bool {
+        self.algorithm.fits(signature)
+    }
+
+    /// sigstore knows P-384 with SHA-384 alone.
+    fn verify_p384_sha256(&self, signature: &[u8], message: &[u8]) -> bool {
+        UnparsedPublicKey::new(&ECDSA_P384_SHA256_ASN1, &self.spki).verify(message, signature).is_ok()
+    }
+
+    /// The same key as sigstore's type, which borrows nothing. For P-384 it verifies over SHA-384 only.
     pub(super) fn sigstore(&self) -> CosignVerificationKey {
-        CosignVerificationKey::ECDSA_P256_SHA256_ASN1(self.spki.clone())
+        let spki = self.spki.clone();
+        match self.algorithm {
+            Algorithm::EcdsaP256 => CosignVerificationKey::ECDSA_P256_SHA256_ASN1(spki),
+            Algorithm::EcdsaP384 => CosignVerificationKey::ECDSA_P384_SHA384_ASN1(spki),
+            Algorithm::Ed25519 => CosignVerificationKey::ED25519(spki),
+        }
     }
 }
 
@@ -216,6 +279,7 @@ mod tests {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     use proptest::prelude::*;
 
+    use super::super::testing::Signer;
     use super::*;
 
     /// A key, and a signature that cosign made with it over [`PAYLOAD`]: sigstore-rs' test data.
@@ -238,6 +302,53 @@ OSWS1X9vPavpiQOoTTGC0xX57OojUadxF1cdQmrsiReWg2Wn4FneJfa8xw==
         assert!(!key.verify(&[], PAYLOAD.as_bytes()), "empty signature");
     }
 
+    /// What cosign 2.5.0 and 3.1.1 signed with the same keys, made by OpenSSL, and whether `cosign verify --key` accepts
+    /// it. 3.1.1 signs with Ed25519ph, which neither of them verifies.
+    #[test]
+    fn verifies_what_cosign_verifies() {
+        const P384: &str = "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEp45dYQ+kmIZ3XNKCZ80lSOb/pgLzh8OKBRxIKuHBlB40yOYxTnDCdflCJYwz9Oao++RVRX5pGfeUL3p2b3IYr1bgyV3f5qKwPYuHxT7f6K8TZr0YDawzzUdreGWThFhO";
+        const ED25519: &str = "MCowBQYDK2VwAyEAiEADruMqojmUlRGeXyV0Q3MXt2p4lRb094207N5uqPI=";
+        for (what, key, digest, signature, accepted) in [
+            (
+                "P-384 by 2.5.0: SHA-256",
+                P384,
+                "17aeac46ff53f68d42b1eee7d288f7de78945067c33748c11e21c89e17d0e0bc",
+                "MGUCMDX2S5yS0tS/1C9KnAbyZvhods+WYnWT3nw5VaRaZLeb8wmwZzjCR7Fdv4Hc17+fugIxAJSb5ODbo1KNie4G7/PWlKSjiOrSNXhBA/bwegBUF8Hbg2oIATuufEfFJX4Hd3jF4Q==",
+                true,
+            ),
+            (
+                "P-384 by 3.1.1: SHA-384",
+                P384,
+                "37d121bcf1e13b7d9dfaef807ef04dd4f0ad353cf5730bce92ce31040b65850f",
+                "MGQCMGHxEMAsL/DjNwvpO8dX7E9I7qsSJnxRcmhXQuivI2XHWVWcSB8KsKns0fuNq19SoQIwIXl47mQL1vBWsBpTg5H4HL6Je1dV4z6cgGS+ale67HW7pbLndkNG9Ln+OfIpcFVn",
+                true,
+            ),
+            (
+                "Ed25519 by 2.5.0: pure",
+                ED25519,
+                "aa5bdab3815ffc8bcf09f30b6a039eb3b26b43ecb8bf381f2206c8667b944435",
+                "HFgOeO6N3DgkpuxjOV/xtFscwSjCrqvbnfkrkKssg0aBahgNrsWaW4lkYq2aJe+kEhfiaXjoFWAPINtYqBGxCQ==",
+                true,
+            ),
+            (
+                "Ed25519 by 3.1.1: prehashed",
+                ED25519,
+                "b1e8d05ac4932979a8aa7f9c7773467aec9e930e376d9698f516f557ff6b927b",
+                "HSdwSfyMiey+KzpFqnwpgwhp3ZmFP3/ND6ANk432kJYsM6sPteT7P1DDJlmngkW9oTlD2faWRB/nZYQY1MjPBw==",
+                false,
+            ),
+        ] {
+            let key = PublicKey::from_spki("k", &STANDARD.decode(key).unwrap()).unwrap();
+            let signature = STANDARD.decode(signature).unwrap();
+            let payload = format!(
+                r#"{{"critical":{{"identity":{{"docker-reference":"registry.test:5000/chris/demo"}},"image":{{"docker-manifest-digest":"sha256:{digest}"}},"type":"cosign container image signature"}},"optional":null}}"#
+            );
+            assert!(key.fits(&signature), "{what}");
+            assert_eq!(key.verify(&signature, payload.as_bytes()), accepted, "{what}");
+            assert!(!key.verify(&signature, format!("{payload}\n").as_bytes()), "{what}, newline added");
+        }
+    }
+
     #[test]
     fn the_public_log_has_its_well_known_id() {
         assert_eq!(
@@ -256,15 +367,69 @@ OSWS1X9vPavpiQOoTTGC0xX57OojUadxF1cdQmrsiReWg2Wn4FneJfa8xw==
     }
 
     #[test]
-    fn refuses_other_keys() {
-        let spki = |bytes: &[u8]| pem::encode("PUBLIC KEY", bytes);
+    fn each_algorithm_verifies_its_own_signatures_alone() {
+        let signers = Algorithm::ALL.map(|algorithm| Signer::with("k", algorithm));
+        for signer in &signers {
+            let signature = signer.sign(b"message");
+            for other in &signers {
+                let verifies = other.public.verify(&signature, b"message");
+                assert_eq!(
+                    verifies,
+                    other.public == signer.public,
+                    "{} {}",
+                    signer.public.algorithm(),
+                    other.public.algorithm()
+                );
+            }
+            assert!(!signer.public.verify(&signature, b"another"));
+            assert!(!signer.public.verify(&[&signature[..], &[0]].concat(), b"message"), "trailing byte");
+            assert!(!signer.public.verify(&signature[..signature.len() - 1], b"message"), "truncated");
+            assert!(!signer.public.verify(&[], b"message"), "empty");
+        }
+    }
+
+    #[test]
+    fn a_log_has_a_key_on_p256() {
+        for algorithm in Algorithm::ALL {
+            let key = Signer::with("k", algorithm).public;
+            let read = PublicKey::of_log("log.pub", key.to_pem().as_bytes());
+            match algorithm {
+                Algorithm::EcdsaP256 => assert_eq!(read.unwrap(), key),
+                _ => {
+                    let error = format!("log.pub is an {algorithm} key, and a log's must be ECDSA P-256");
+                    assert_eq!(read.unwrap_err().to_string(), error);
+                }
+            }
+        }
+    }
+
+    /// S + L is the same number to the curve; RFC 8032 clause 5.1.7 refuses it.
+    #[test]
+    fn refuses_an_ed25519_signature_written_otherwise() {
+        const ORDER: [u8; 32] = [
+            0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0,
+            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+        ];
+        let signer = Signer::with("k", Algorithm::Ed25519);
+        let mut signature = signer.sign(b"message");
+        let mut carry = 0;
+        for (byte, order) in signature[32..].iter_mut().zip(ORDER) {
+            let sum = u16::from(*byte) + u16::from(order) + carry;
+            (*byte, carry) = (sum.to_le_bytes()[0], sum >> 8);
+        }
+        assert!(!signer.public.verify(&signature, b"message"));
+    }
+
+    #[test]
+    fn refuses_what_is_no_public_key() {
         let p256 = PublicKey::public_log().spki;
-        let mut compressed = p256[..59].to_vec();
-        compressed[26] = 0x02;
-        let mut p384 = p256.clone();
-        p384[22] = 0x22;
-        let ed25519 =
-            [&[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00][..], &[9; 32]].concat();
+        let public = |bytes: &[u8]| pem::encode("PUBLIC KEY", bytes);
+        let good = public(&p256);
+        let compressed = [&[0x30, 0x39], &p256[2..23], &[0x03, 0x22, 0x00, 0x02], &p256[27..59]].concat();
+        let rsa = [
+            &[0x30, 0x15, 0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00][..],
+            &[0x03, 0x04, 0x00, 0x30, 0x01, 0x00],
+        ];
         for (defect, text, error) in [
             ("empty", String::new(), "cannot read public key k"),
             (
@@ -272,14 +437,50 @@ OSWS1X9vPavpiQOoTTGC0xX57OojUadxF1cdQmrsiReWg2Wn4FneJfa8xw==
                 pem::encode("ENCRYPTED SIGSTORE PRIVATE KEY", b"{}"),
                 "k holds a private key, not a public key",
             ),
+            ("bare private key", pem::encode("EC PRIVATE KEY", b"x"), "k holds a private key, not a public key"),
             ("certificate", pem::encode("CERTIFICATE", &p256), "k holds a \"CERTIFICATE\", not a public key"),
-            ("other curve", spki(&p384), "k is not an ECDSA key on the curve P-256"),
-            ("compressed point", spki(&compressed), "k is not an ECDSA key on the curve P-256"),
-            ("Ed25519", spki(&ed25519), "k is not an ECDSA key on the curve P-256"),
-            ("trailing byte", spki(&[&p256[..], &[0]].concat()), "k is not an ECDSA key on the curve P-256"),
-            ("truncated", spki(&p256[..90]), "k is not an ECDSA key on the curve P-256"),
+            (
+                "of another library",
+                pem::encode("EC PUBLIC KEY", &p256),
+                "k holds a \"EC PUBLIC KEY\", not a public key",
+            ),
+            (
+                "lower-case label",
+                good.replace("PUBLIC KEY", "public key"),
+                "k holds a \"public key\", not a public key",
+            ),
+            (
+                "label with a space",
+                good.replace("PUBLIC KEY", "PUBLIC KEY "),
+                "k holds a \"PUBLIC KEY \", not a public key",
+            ),
+            ("two keys", format!("{good}{good}"), "cannot read public key k"),
+            (
+                "a key before a private one",
+                format!("{good}{}", pem::encode("PRIVATE KEY", b"x")),
+                "cannot read public key k",
+            ),
+            ("a comment before", format!("# mine\n{good}"), "cannot read public key k"),
+            ("headers", good.replacen('\n', "\nComment: mine\n\n", 1), "cannot read public key k"),
+            ("a space within a line", good.replacen("MFkw", "MF kw", 1), "cannot read public key k"),
+            ("URL-safe base64", good.replace(['+', '/'], "-"), "cannot read public key k"),
+            ("a NUL after", format!("{good}\0"), "cannot read public key k"),
+            ("DER", String::from_utf8_lossy(&p256).into_owned(), "cannot read public key k"),
+            ("RSA", public(&rsa.concat()), "k holds an RSA key: only ECDSA on P-256 or P-384, and Ed25519, count"),
+            (
+                "compressed point",
+                public(&compressed),
+                "k does not hold a public key that can be used: its point is compressed",
+            ),
+            (
+                "truncated",
+                public(&p256[..90]),
+                "k does not hold a public key that can be used: it is not a SubjectPublicKeyInfo in DER",
+            ),
         ] {
-            assert_eq!(PublicKey::from_pem("k", text.as_bytes()).unwrap_err().to_string(), error, "{defect}");
+            let refused = PublicKey::from_pem("k", text.as_bytes()).unwrap_err();
+            assert_eq!(refused.to_string(), error, "{defect}");
+            assert_eq!((refused.kind(), refused.hint().is_some()), ("bad-public-key", true), "{defect}");
         }
         for text in ["", "c0d2", &"C0".repeat(32), &"0g".repeat(32), &"00".repeat(33)] {
             assert_eq!(text.parse::<Fingerprint>(), Err(FingerprintError), "{text}");

@@ -12,6 +12,8 @@ pub mod dsse;
 mod error;
 pub mod fetch;
 pub mod json;
+#[cfg(test)]
+mod key_vectors;
 mod keys;
 mod layer;
 pub mod log;
@@ -19,6 +21,7 @@ pub mod payload;
 pub mod pem;
 mod policy;
 pub mod sigstore_bundle;
+mod spki;
 pub mod statement;
 #[cfg(test)]
 mod testing;
@@ -32,8 +35,9 @@ pub use attached::{Attached, Blob, Content};
 pub use check::{CheckError, check};
 pub use error::{Fault, VerifyError};
 pub use fetch::FetchError;
-pub use keys::{Fingerprint, FingerprintError, KeyError, PublicKey};
+pub use keys::{Algorithm, Fingerprint, FingerprintError, KeyError, PublicKey};
 pub use layer::{KEY_ANNOTATION, Layer, SIGNATURE_ANNOTATION};
 pub use log::Logged;
 pub use policy::{AnnotationRule, Expectation, Format, Formats, Policy, Rekor};
+pub use spki::kind_of_private;
 pub use verified::{Evidence, TagClaim, Verified};

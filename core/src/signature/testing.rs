@@ -2,9 +2,10 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
+use sigstore::crypto::signing_key;
 use sigstore::crypto::signing_key::ecdsa::EllipticCurve;
-use sigstore::crypto::signing_key::ecdsa::ec::{EcdsaKeys, EcdsaSigner};
-use sigstore::crypto::signing_key::{KeyPair as _, Signer as _};
+use sigstore::crypto::signing_key::ecdsa::ec::EcdsaKeys;
+use sigstore::crypto::signing_key::ed25519::{Ed25519Keys, Ed25519Signer};
 
 use super::log::{Entry, Proof, Proposal};
 use super::*;
@@ -15,15 +16,25 @@ pub(super) const TIME: i64 = 1_790_000_000;
 
 /// A key pair of somebody.
 pub(super) struct Signer {
-    signer: EcdsaSigner,
+    signer: Box<dyn signing_key::Signer>,
     pub(super) public: PublicKey,
 }
 
 impl Signer {
     pub(super) fn new(name: &str) -> Self {
-        let keys = EcdsaKeys::new(EllipticCurve::P256).unwrap();
-        let public = PublicKey::from_spki(name, &keys.public_key_to_der().unwrap()).unwrap();
-        Self { signer: EcdsaSigner::from_ecdsa_keys(&keys).unwrap(), public }
+        Self::with(name, Algorithm::EcdsaP256)
+    }
+
+    /// Signs as sigstore does: over SHA-384 where the key is on P-384, as cosign 3.1.
+    pub(super) fn with(name: &str, algorithm: Algorithm) -> Self {
+        let ecdsa = |curve| EcdsaKeys::new(curve).unwrap().to_signer().unwrap();
+        let signer: Box<dyn signing_key::Signer> = match algorithm {
+            Algorithm::EcdsaP256 => Box::new(ecdsa(EllipticCurve::P256)),
+            Algorithm::EcdsaP384 => Box::new(ecdsa(EllipticCurve::P384)),
+            Algorithm::Ed25519 => Box::new(Ed25519Signer::from_ed25519_keys(&Ed25519Keys::new().unwrap()).unwrap()),
+        };
+        let public = PublicKey::from_spki(name, &signer.key_pair().public_key_to_der().unwrap()).unwrap();
+        Self { signer, public }
     }
 
     pub(super) fn sign(&self, message: &[u8]) -> Vec<u8> {

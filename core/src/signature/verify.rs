@@ -7,7 +7,7 @@ use super::annotations::Annotations;
 use super::attached::{Attached, Blob, Unusable};
 use super::bundle;
 use super::error::{Fault, VerifyError};
-use super::keys::{Fingerprint, PublicKey};
+use super::keys::{Algorithm, Fingerprint, PublicKey};
 use super::layer::Layer;
 use super::log::{Entry, Kind, LogError, Logged, Subject};
 use super::payload;
@@ -137,10 +137,20 @@ fn signer<'p>(
     message: &[u8],
     claim: impl FnOnce() -> Option<Fingerprint>,
 ) -> Result<&'p PublicKey, Fault> {
-    if !super::der::is_canonical_ecdsa(signature) {
-        return Err(Fault::Malformed("the signature is not in canonical DER"));
+    policy.keys.iter().find(|key| key.verify(signature, message)).ok_or_else(|| {
+        let foreign = foreign(policy, claim());
+        if policy.keys.iter().any(|key| key.fits(signature)) { foreign } else { misfit(foreign, signature) }
+    })
+}
+
+/// What is wrong with a signature that has no trusted key's form: it is malformed, unless it is somebody else's, by a
+/// key of another algorithm.
+fn misfit(foreign: Fault, signature: &[u8]) -> Fault {
+    match foreign {
+        Fault::Foreign { by: Some(_), .. } => foreign,
+        Fault::Foreign { by: None, .. } if Algorithm::ALL.iter().any(|other| other.fits(signature)) => foreign,
+        _ => Fault::Malformed("the signature has not the form of a trusted key's"),
     }
-    policy.keys.iter().find(|key| key.verify(signature, message)).ok_or_else(|| foreign(policy, claim()))
 }
 
 /// Why no trusted key verifies a signature: somebody else's, or one of ours over other bytes.

@@ -123,6 +123,11 @@ impl Body {
             Self::HashedRekord(body) => &body.data.hash,
             Self::Dsse(body) => &body.payload_hash,
         };
+        match hash.algorithm.as_str() {
+            "sha384" => return Err(LogError::Hash("SHA-384")),
+            "sha512" => return Err(LogError::Hash("SHA-512")),
+            _ => {}
+        }
         if hash.algorithm != "sha256" || hash.value != Digest::of(subject.payload).hex() {
             return Err(LogError::Other("payload"));
         }
@@ -160,6 +165,31 @@ impl Body {
                 [one] => Ok((&one.signature, &one.verifier)),
                 _ => Err(LogError::Field("number of signatures")),
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signature::Algorithm;
+    use crate::signature::testing::{self, Signer};
+
+    /// cosign 3.1.1 has the log record SHA-384 for a key on P-384 and SHA-512 for Ed25519; no version of cosign verifies
+    /// that: "unexpected algorithm".
+    #[test]
+    fn takes_the_hash_that_cosign_takes() {
+        for algorithm in Algorithm::ALL {
+            let signer = Signer::with("k", algorithm);
+            let signature = signer.sign(b"payload");
+            let body = String::from_utf8(testing::body(b"payload", &signature, &signer.public)).unwrap();
+            let kind = Kind::HashedRekord;
+            let subject = Subject { kind, payload: b"payload", signature: &signature, key: &signer.public };
+            let about = |body: &str| Body::parse(body.as_bytes(), kind).unwrap().is_about(&subject);
+            assert!(about(&body).is_ok(), "{algorithm}");
+            assert!(matches!(about(&body.replace("sha256", "sha384")), Err(LogError::Hash("SHA-384"))), "{algorithm}");
+            assert!(matches!(about(&body.replace("sha256", "sha512")), Err(LogError::Hash("SHA-512"))), "{algorithm}");
+            assert!(matches!(about(&body.replace("sha256", "sha1")), Err(LogError::Other("payload"))), "{algorithm}");
         }
     }
 }

@@ -98,6 +98,9 @@ pub enum LogError {
     /// Genuine, but about another signature.
     #[error("the log entry is about another {0}")]
     Other(&'static str),
+    /// Over another hash than cosign verifies: that is what cosign 3.1 records for keys that are not on P-256.
+    #[error("the log recorded the {0} of what was signed, and cosign verifies a record of its SHA-256 alone")]
+    Hash(&'static str),
     /// Of a kind that Rekor keeps other things in.
     #[error("the log entry is not a {} {}", .0.name(), Kind::VERSION)]
     Kind(Kind),
