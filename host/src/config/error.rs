@@ -196,7 +196,8 @@ impl Explain for ConfigError {
             Self::MissingKey { key: "verify.keys", .. } => {
                 Some("name at least one public key that root owns: `keys: [/etc/containers/cosign-app.pub]`".into())
             }
-            Self::Untrusted { source, .. } | Self::Admin { source, .. } => source.hint(),
+            Self::Untrusted { source, .. } => source.hint(),
+            Self::Admin { source, .. } => source.remedy(false),
             Self::AdminTwice { .. } => Some("merge the two, so that one rule holds".into()),
             Self::Pinned { bound, .. } => Some(format!("write `image: {bound}`, or ask the administrator")),
             Self::Shared { what, .. } => Some(format!("give each app a {what} of its own")),

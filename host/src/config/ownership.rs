@@ -16,6 +16,10 @@ use tagship_core::explain::Explain;
 
 /// The largest file read: a public key has 200 bytes, an administrator's file a few hundred.
 const LARGEST: u64 = 64 * 1024;
+/// The bit of directories in which all may write, and each remove their own alone.
+const STICKY: u32 = 0o1000;
+/// Where a key may be copied to: a directory that need not exist, so that no link of the same name is in the way.
+const KEYS: &str = "/etc/containers/keys";
 /// As many links on the way as Linux follows itself (path_resolution(7)).
 const MOST_LINKS: usize = 40;
 
@@ -36,21 +40,28 @@ pub enum OwnershipError {
         path: PathBuf,
     },
     /// The file or something above it belongs to another user.
-    #[error("{at} belongs to uid {owner}, not to root")]
+    #[error("the {what} {at} belongs to uid {owner}, not to root")]
     Owner {
         /// The path as configured.
         path: PathBuf,
-        /// The file, directory or link.
+        /// What is not root's.
+        what: What,
+        /// Where it is.
         at: PathBuf,
         /// Who owns it.
         owner: u32,
+        /// Whether its mode is wrong as well.
+        writable: bool,
     },
-    /// The file or a directory above it can be written by others than root.
-    #[error("{at} can be written by others than root (mode {mode:04o})")]
+    /// The file or a directory above it can be written by others than root: by its mode, in whose group bits an access
+    /// control list's mask shows.
+    #[error("the {what} {at} can be written by others than root (mode {mode:04o})")]
     Writable {
         /// The path as configured.
         path: PathBuf,
-        /// The file or directory.
+        /// What they can write.
+        what: What,
+        /// Where it is.
         at: PathBuf,
         /// Its permission bits.
         mode: u32,
@@ -83,6 +94,27 @@ pub enum OwnershipError {
     },
 }
 
+/// What is in the wrong hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// The file itself, or what is there instead.
+    File,
+    /// A directory on the way to it.
+    Directory,
+    /// A link on the way to it.
+    Link,
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::File => "file",
+            Self::Directory => "directory",
+            Self::Link => "link",
+        })
+    }
+}
+
 impl Explain for OwnershipError {
     fn kind(&self) -> &'static str {
         match self {
@@ -92,6 +124,13 @@ impl Explain for OwnershipError {
     }
 
     fn hint(&self) -> Option<String> {
+        self.remedy(true)
+    }
+}
+
+impl OwnershipError {
+    /// How to mend it. `movable`: the file may as well lie elsewhere.
+    pub(super) fn remedy(&self, movable: bool) -> Option<String> {
         match self {
             Self::Relative { .. } => Some("write the path in full, from /".into()),
             // Inside a user namespace that does not map root, its files show up as the overflow uid.
@@ -100,11 +139,18 @@ impl Explain for OwnershipError {
                  PrivateTmp=, ReadOnlyPaths= and the like from its drop-ins"
                     .into(),
             ),
-            // Not `chown` or `chmod`: the culprit may be a home directory or /tmp.
-            Self::Owner { path, .. } | Self::Writable { path, .. } => Some(format!(
-                "copy it to where only root writes, and name it there: `sudo install -m 644 {} /etc/containers/`",
-                path.display()
+            Self::Owner { what: What::File, at, writable, .. } => Some(format!(
+                "look at what is in it, for its owner could change it until now; then {}",
+                give_to_root(at, *writable)
             )),
+            Self::Owner { what: What::Link, at, .. } => Some(format!("`sudo chown -h root:root {}`", at.display())),
+            Self::Owner { what: What::Directory, path, at, writable, .. } if movable => {
+                Some(format!("{}, if it is there for keys; else {}", give_to_root(at, *writable), copy(path)))
+            }
+            Self::Owner { what: What::Directory, at, writable, .. } => Some(give_to_root(at, *writable)),
+            // /tmp and its like are meant to be written by all.
+            Self::Writable { path, mode, .. } if mode & STICKY != 0 && movable => Some(copy(path)),
+            Self::Writable { at, .. } => Some(format!("`sudo chmod go-w {}`", at.display())),
             Self::Io { source, at } if source.kind() == io::ErrorKind::NotFound => {
                 Some(format!("copy the public key there: `sudo install -m 644 cosign.pub {}`", at.display()))
             }
@@ -114,6 +160,21 @@ impl Explain for OwnershipError {
             _ => None,
         }
     }
+}
+
+/// The commands that put something into root's hands alone.
+fn give_to_root(at: &Path, writable: bool) -> String {
+    let at = at.display();
+    let mode = if writable { format!(" && sudo chmod go-w {at}") } else { String::new() };
+    format!("`sudo chown root:root {at}{mode}`")
+}
+
+/// What to do where the directory must stay as it is, as a home directory.
+fn copy(path: &Path) -> String {
+    format!(
+        "copy it to where only root writes, and name it there: `sudo install -D -m 644 -t {KEYS} {}`",
+        path.display()
+    )
 }
 
 impl RootFile {
@@ -242,13 +303,20 @@ fn names(path: &Path) -> impl Iterator<Item = PathBuf> {
 
 fn check(path: &Path, at: &Path, files: &dyn Files) -> Result<Kind, OwnershipError> {
     let entry = files.entry(at).map_err(|source| OwnershipError::Io { at: at.to_owned(), source })?;
-    if entry.owner != 0 {
-        return Err(OwnershipError::Owner { path: path.to_owned(), at: at.to_owned(), owner: entry.owner });
-    }
+    let what = match entry.kind {
+        Kind::Directory => What::Directory,
+        Kind::Link(_) => What::Link,
+        Kind::File | Kind::Other => What::File,
+    };
     // A link's own mode is always 0777 and means nothing. The sticky bit is no excuse for a directory: it does not keep
     // others from making the file before root does.
-    if !matches!(entry.kind, Kind::Link(_)) && entry.mode & 0o022 != 0 {
-        return Err(OwnershipError::Writable { path: path.to_owned(), at: at.to_owned(), mode: entry.mode });
+    let writable = what != What::Link && entry.mode & 0o022 != 0;
+    if entry.owner != 0 {
+        let owner = entry.owner;
+        return Err(OwnershipError::Owner { path: path.to_owned(), what, at: at.to_owned(), owner, writable });
+    }
+    if writable {
+        return Err(OwnershipError::Writable { path: path.to_owned(), what, at: at.to_owned(), mode: entry.mode });
     }
     Ok(entry.kind)
 }
@@ -325,6 +393,67 @@ mod tests {
         assert_eq!(walked("/home/u/a.pub", through), Err("owner"));
         let out = [("/etc/a.pub", link(0, "/home/u/a.pub")), ("/home/u", directory(1000, 0o755))];
         assert_eq!(walked("/etc/a.pub", out), Err("owner"));
+    }
+
+    #[test]
+    fn each_hint_mends_what_it_is_about() {
+        let key = "/etc/keys/a.pub";
+        let good = || (key, file(0, 0o644));
+        let directory = |owner, mode| Entry { kind: Kind::Directory, owner, mode };
+        let copy =
+            "copy it to where only root writes, and name it there: `sudo install -D -m 644 -t /etc/containers/keys";
+        for (path, entries, error, hint) in [
+            (
+                key,
+                vec![(key, file(1000, 0o644))],
+                "the file /etc/keys/a.pub belongs to uid 1000, not to root",
+                "look at what is in it, for its owner could change it until now; then `sudo chown root:root \
+                 /etc/keys/a.pub`"
+                    .to_owned(),
+            ),
+            (
+                key,
+                vec![(key, file(1000, 0o664))],
+                "the file /etc/keys/a.pub belongs to uid 1000, not to root",
+                "look at what is in it, for its owner could change it until now; then `sudo chown root:root \
+                 /etc/keys/a.pub && sudo chmod go-w /etc/keys/a.pub`"
+                    .to_owned(),
+            ),
+            // As an access control list for one more user shows: its mask is in the group's bits.
+            (
+                key,
+                vec![(key, file(0, 0o664))],
+                "the file /etc/keys/a.pub can be written by others than root (mode 0664)",
+                "`sudo chmod go-w /etc/keys/a.pub`".to_owned(),
+            ),
+            (
+                key,
+                vec![good(), ("/etc/keys", directory(0, 0o2775))],
+                "the directory /etc/keys can be written by others than root (mode 2775)",
+                "`sudo chmod go-w /etc/keys`".to_owned(),
+            ),
+            (
+                key,
+                vec![good(), ("/etc/keys", directory(1000, 0o755))],
+                "the directory /etc/keys belongs to uid 1000, not to root",
+                format!("`sudo chown root:root /etc/keys`, if it is there for keys; else {copy} {key}`"),
+            ),
+            (
+                "/tmp/a.pub",
+                vec![("/tmp", directory(0, 0o1777))],
+                "the directory /tmp can be written by others than root (mode 1777)",
+                format!("{copy} /tmp/a.pub`"),
+            ),
+            (
+                "/etc/link",
+                vec![good(), ("/etc/link", link(1000, key))],
+                "the link /etc/link belongs to uid 1000, not to root",
+                "`sudo chown -h root:root /etc/link`".to_owned(),
+            ),
+        ] {
+            let refused = walk(Path::new(path), &Fake(entries.into_iter().collect())).unwrap_err();
+            assert_eq!((refused.to_string().as_str(), refused.hint()), (error, Some(hint)));
+        }
     }
 
     #[test]
