@@ -204,6 +204,17 @@ pub async fn approve_rollback(
     settle(settings, trust, registry, (tag, digest, true), Authority::Rollback, now).await
 }
 
+/// Decides on what was proven here before, by the signatures that the registry has of that very image now.
+pub async fn approve_signed_anew(
+    settings: &Settings,
+    trust: &TrustState,
+    registry: &impl Registry,
+    proven: &Release,
+    now: Timestamp,
+) -> Result<Approved, Denied> {
+    settle(settings, trust, registry, (&proven.tag, proven.digest, false), Authority::Rollback, now).await
+}
+
 /// Verifies again what was proven here before, from the evidence that was kept: offline, by the keys trusted today.
 pub fn approve_proven(
     settings: &Settings,
@@ -293,7 +304,7 @@ fn authority(settings: &Settings, asked: &Asked) -> Result<Authority, Denied> {
 
 fn policy(settings: &VerifySettings, annotations: AnnotationRule) -> Result<Policy, KeyError> {
     let log_keys =
-        settings.rekor_keys.iter().map(|file| PublicKey::from_pem(file.path().display().to_string(), file.bytes()));
+        settings.rekor_keys.iter().map(|file| PublicKey::of_log(file.path().display().to_string(), file.bytes()));
     let mut log_keys: Vec<PublicKey> = log_keys.collect::<Result<_, _>>()?;
     if log_keys.is_empty() {
         log_keys.push(PublicKey::public_log());

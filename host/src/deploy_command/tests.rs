@@ -355,6 +355,31 @@ async fn a_key_that_is_no_longer_trusted_vouches_for_nothing_that_was_proven() {
 }
 
 #[tokio::test]
+async fn what_was_signed_again_with_a_new_key_can_be_gone_back_to() {
+    let mut place = Place::new();
+    place.deploy("v0.1.0").await;
+    place.deploy("v0.2.0").await;
+    let (new, stranger) = (Signer::new(), Signer::new());
+    place.settings = settings(&new, &place.settings.handoff);
+    place.world.release(&stranger, "v0.1.0");
+    assert_eq!(place.go_back(None).await.unwrap().kind.as_str(), "foreign-signature");
+    place.world.release(&new, "v0.1.0");
+    place.world.state().registry_down = true;
+    assert_eq!(place.go_back(None).await.unwrap().kind.as_str(), "foreign-signature", "the reason, not the outage");
+    place.world.state().registry_down = false;
+    place.settings.verify.floor = Some(tag("v0.2.0"));
+    assert_eq!(place.go_back(None).await.unwrap().kind.as_str(), "below-floor");
+    place.settings.verify.floor = None;
+    assert_eq!(place.go_back(None).await.unwrap().outcome, Outcome::Deployed);
+    assert_eq!(place.world.running(), Some(image_of(digest("v0.1.0"))));
+    // That signature is the one that is kept from now on: it is gone back to once more, offline.
+    place.key = new;
+    place.deploy("v0.3.0").await;
+    place.world.state().registry_down = true;
+    assert_eq!(place.go_back(Some("v0.1.0")).await.unwrap().outcome, Outcome::Deployed);
+}
+
+#[tokio::test]
 async fn with_nothing_behind_it_there_is_no_way_back() {
     let place = Place::new();
     assert!(place.go_back(None).await.is_err());

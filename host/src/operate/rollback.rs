@@ -1,7 +1,11 @@
 //! `tagship-host rollback`: which version is gone back to. How that is done is the same as for every deploy.
 
 use jiff::Timestamp;
-use tagship_core::{explain::Explain, handoff::status::Status, reference::Tag};
+use tagship_core::{
+    explain::{Explain, chain},
+    handoff::status::Status,
+    reference::Tag,
+};
 
 use super::table;
 use crate::{
@@ -48,7 +52,11 @@ pub async fn run<H: Host>(
     let (order, approved) = match (known, tag) {
         (Some(proven), _) => {
             told.tell("verify", "start", &format!("going back to {}, proven {:.0}", proven.release.tag, proven.at));
-            (order(proven.release.tag.clone()), again(desk.history(), settings, &proven, started))
+            let approved = match again(desk.history(), settings, &proven, started) {
+                Err(denied @ Denied::Check(_)) => signed_anew(desk, settings, &proven, denied, &told, started).await,
+                approved => approved,
+            };
+            (order(proven.release.tag.clone()), approved)
         }
         (None, Some(tag)) => {
             told.tell("verify", "start", &format!("{tag} was never proven here; asking the registry"));
@@ -98,6 +106,33 @@ pub fn list(history: &History) -> String {
 
 fn again(history: &History, settings: &Settings, proven: &Proven, now: Timestamp) -> Result<Approved, Denied> {
     verify::approve_proven(settings, &history.trust, (&proven.release, &proven.evidence), now)
+}
+
+/// The signature that was kept does not count any more; its key may have been taken out of use. The same image may have
+/// been signed again since then.
+async fn signed_anew<H: Host>(
+    desk: &Desk<'_, H>,
+    settings: &Settings,
+    proven: &Proven,
+    denied: Denied,
+    told: &Told,
+    now: Timestamp,
+) -> Result<Approved, Denied> {
+    told.tell("verify", "again", &format!("{}; asking the registry for another signature", chain(&denied)));
+    let approved = match desk.host().registry(settings).await {
+        Ok(registry) => {
+            verify::approve_signed_anew(settings, &desk.history().trust, &registry, &proven.release, now).await
+        }
+        Err(error) => Err(error),
+    };
+    match approved {
+        // What is wrong with the one that was proven says more.
+        Err(error) if !matches!(error, Denied::Refusal(_)) => {
+            told.tell("verify", "again", &chain(&error));
+            Err(denied)
+        }
+        approved => approved,
+    }
 }
 
 async fn from_registry<H: Host>(
