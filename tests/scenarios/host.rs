@@ -6,11 +6,13 @@
 mod build;
 mod clear_errors;
 mod interop;
+mod keys;
 mod operate;
 mod plain;
 mod refusals;
 mod release;
 mod rollback;
+mod rotation;
 
 use std::process::ExitCode;
 
@@ -28,6 +30,8 @@ fn main() -> ExitCode {
             operate::SCENARIOS,
             plain::SCENARIOS,
             clear_errors::SCENARIOS,
+            keys::SCENARIOS,
+            rotation::SCENARIOS,
         ]
         .concat(),
     )
