@@ -4,11 +4,19 @@
 //! Nothing here knows what is fetched over the connection.
 
 use std::error::Error;
-use std::path::Path;
+use std::fmt;
+use std::sync::{Arc, LazyLock};
 
-use rustls::pki_types::CertificateDer;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{VerifierBuilderError, WebPkiServerVerifier};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::pem::{Error as PemError, PemObject};
-use rustls::{CertificateError, RootCertStore};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use crate::explain::Explain;
 
@@ -18,9 +26,9 @@ use crate::explain::Explain;
 const BUNDLES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
 
-/// The trusted certificate authorities: the platform's and, if given, private ones.
+/// The trusted certificate authorities: the platform's and, if given, private ones. Parsed once, shared by all clients.
 pub struct Roots {
-    certificates: Vec<reqwest::Certificate>,
+    config: ClientConfig,
 }
 
 /// Why the certificate authorities could not be loaded.
@@ -50,17 +58,28 @@ pub enum RootsError {
         /// What the TLS library says.
         source: rustls::Error,
     },
+
+    /// The TLS library has no version and cipher of its own to speak.
+    #[error("cannot prepare TLS")]
+    Setup {
+        /// What the TLS library says.
+        source: rustls::Error,
+    },
 }
 
 impl Explain for RootsError {
     fn kind(&self) -> &'static str {
-        "ca-invalid"
+        match self {
+            Self::Setup { .. } => "tls-setup",
+            _ => "ca-invalid",
+        }
     }
 
     fn hint(&self) -> Option<String> {
         Some(
             match self {
                 Self::Platform { .. } => "name a readable PEM file in SSL_CERT_FILE, or unset it",
+                Self::Setup { .. } => return None,
                 _ => "hand in the authority's certificate as PEM, from -----BEGIN CERTIFICATE----- to the end line",
             }
             .to_owned(),
@@ -75,18 +94,114 @@ impl Roots {
     /// A platform without any is no error: a private authority may be all that is needed.
     pub fn load(ca: Option<&[u8]>) -> Result<Self, RootsError> {
         let set = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
-        let mut found: Vec<_> = platform(set)?.into_iter().filter(|der| check(der).is_ok()).collect();
-        if let Some(ca) = ca {
-            found.extend(private(ca)?);
+        let mut store = RootCertStore::empty();
+        for certificate in ca.map_or_else(|| Ok(Vec::new()), private)? {
+            store.add(certificate).map_err(|source| RootsError::Certificate { source })?;
         }
-        // With rustls as its backend reqwest takes any DER here; it has been checked above.
-        Ok(Self { certificates: found.iter().filter_map(|der| reqwest::Certificate::from_der(der).ok()).collect() })
+        let named = if set { Some(named()?) } else { None };
+        let trust = Trust::new(move || {
+            // What cannot be parsed among the platform's is left out: old authorities are often odd.
+            store.add_parsable_certificates(named.unwrap_or_else(platform));
+            store
+        });
+        Ok(Self { config: config(trust).map_err(|source| RootsError::Setup { source })? })
     }
 
     /// A client builder that trusts exactly these.
     pub fn client_builder(&self) -> reqwest::ClientBuilder {
-        reqwest::Client::builder().tls_backend_rustls().tls_certs_only(self.certificates.iter().cloned())
+        reqwest::Client::builder().tls_backend_preconfigured(self.config.clone())
     }
+}
+
+/// rustls's own judgement of a server's certificate, with authorities that another thread reads meanwhile: for the 150 of
+/// a platform that takes as long as to connect, and nobody needs them before the server has answered.
+struct Trust {
+    algorithms: WebPkiSupportedAlgorithms,
+    verifier: LazyLock<Verifier, Box<dyn FnOnce() -> Verifier + Send>>,
+}
+
+/// What judges, or why nothing passes: without any authority rustls makes none.
+type Verifier = Result<Arc<WebPkiServerVerifier>, VerifierBuilderError>;
+
+impl Trust {
+    fn new(roots: impl FnOnce() -> RootCertStore + Send + 'static) -> Arc<Self> {
+        let make = || WebPkiServerVerifier::builder_with_provider(Arc::new(roots()), Arc::new(provider())).build();
+        let algorithms = provider().signature_verification_algorithms;
+        let trust = Arc::new(Self { algorithms, verifier: LazyLock::new(Box::new(make)) });
+        let reader = Arc::clone(&trust);
+        // Where there is no thread to be had, the first handshake reads them itself.
+        let _ = std::thread::Builder::new().spawn(move || LazyLock::force(&reader.verifier).is_ok());
+        trust
+    }
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trust").finish_non_exhaustive()
+    }
+}
+
+impl ServerCertVerifier for Trust {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match LazyLock::force(&self.verifier) {
+            Ok(verifier) => verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now),
+            Err(_) => Err(CertificateError::UnknownIssuer.into()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// TLS 1.3 or 1.2, trusting what `trust` says.
+fn config(trust: Arc<Trust>) -> Result<ClientConfig, rustls::Error> {
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(trust)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// AWS-LC with the key exchange in front that servers of today prefer, which also withstands quantum computers
+/// (X25519MLKEM768). rustls offers it last by itself, without a share, so that OpenSSL 3.5 asks for a second try
+/// (HelloRetryRequest): one more round trip for each connection. A share of X25519 alone goes along with it, for those
+/// that do not know the other.
+fn provider() -> CryptoProvider {
+    let kx_groups = vec![
+        aws_lc_rs::kx_group::X25519MLKEM768,
+        aws_lc_rs::kx_group::X25519,
+        aws_lc_rs::kx_group::SECP256R1,
+        aws_lc_rs::kx_group::SECP384R1,
+    ];
+    CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() }
 }
 
 /// Why a TLS handshake failed.
@@ -122,16 +237,45 @@ pub fn handshake_fault(error: &(dyn Error + 'static)) -> Option<HandshakeFault> 
     None
 }
 
-fn platform(set: bool) -> Result<Vec<CertificateDer<'static>>, RootsError> {
-    let bundle = BUNDLES.iter().map(Path::new).find(|path| path.is_file());
-    let found = match bundle {
-        Some(bundle) if !set => rustls_native_certs::load_certs_from_paths(Some(bundle), None),
-        _ => rustls_native_certs::load_native_certs(),
-    };
-    if set && found.certs.is_empty() {
+/// What `SSL_CERT_FILE` and `SSL_CERT_DIR` lead to: somebody means them, so there must be some.
+fn named() -> Result<Vec<CertificateDer<'static>>, RootsError> {
+    let found = rustls_native_certs::load_native_certs();
+    if found.certs.is_empty() {
         return Err(RootsError::Platform { source: found.errors.into_iter().next() });
     }
     Ok(found.certs)
+}
+
+fn platform() -> Vec<CertificateDer<'static>> {
+    match BUNDLES.iter().find_map(|bundle| std::fs::read(bundle).ok()) {
+        Some(pem) => bundled(&pem),
+        None => rustls_native_certs::load_native_certs().certs,
+    }
+}
+
+/// The certificates of a distribution's bundle; what is none is left out.
+///
+/// The reader that comes with rustls is made for keys, too, and takes the same time whatever it reads: for 150
+/// certificates that all the world knows it took a fifth of a verification's work.
+fn bundled(pem: &[u8]) -> Vec<CertificateDer<'static>> {
+    let mut certificates = Vec::new();
+    let mut base64 = Vec::new();
+    let mut inside = false;
+    for line in pem.split(|byte| *byte == b'\n') {
+        match line.trim_ascii() {
+            b"-----BEGIN CERTIFICATE-----" => {
+                base64.clear();
+                inside = true;
+            }
+            b"-----END CERTIFICATE-----" if inside => {
+                certificates.extend(STANDARD.decode(&base64).map(CertificateDer::from));
+                inside = false;
+            }
+            line if inside => base64.extend_from_slice(line),
+            _ => {}
+        }
+    }
+    certificates
 }
 
 fn private(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, RootsError> {
@@ -141,15 +285,7 @@ fn private(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, RootsError> {
     if certificates.is_empty() {
         return Err(RootsError::Empty);
     }
-    for certificate in &certificates {
-        check(certificate).map_err(|source| RootsError::Certificate { source })?;
-    }
     Ok(certificates)
-}
-
-/// One certificate that cannot be parsed would make every client fail: find it where it can be named, or left out.
-fn check(certificate: &CertificateDer<'static>) -> Result<(), rustls::Error> {
-    RootCertStore::empty().add(certificate.clone())
 }
 
 #[cfg(test)]
@@ -161,10 +297,34 @@ mod tests {
     }
 
     #[test]
-    fn a_private_authority_is_added() {
-        let without = Roots::load(None).unwrap().certificates.len();
+    fn every_block_of_a_private_authority_is_read() {
         let two = authority() + &authority();
-        assert_eq!(Roots::load(Some(two.as_bytes())).unwrap().certificates.len(), without + 2);
+        assert_eq!(private(two.as_bytes()).unwrap().len(), 2);
+        assert!(Roots::load(Some(two.as_bytes())).is_ok());
+    }
+
+    #[test]
+    fn a_bundle_is_read_as_rustls_reads_it() {
+        let (one, two) = (authority(), authority());
+        let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        let crlf = two.replace('\n', "\r\n");
+        let broken = "-----BEGIN CERTIFICATE-----\n@@@@\n-----END CERTIFICATE-----\n";
+        let mut bundle = b"# caf\xe9 root\n".to_vec();
+        for part in
+            [&one, &key, broken, &crlf, "-----END CERTIFICATE-----\n", &one, "-----BEGIN CERTIFICATE-----\nMIIB"]
+        {
+            bundle.extend_from_slice(part.as_bytes());
+        }
+        let theirs: Vec<_> = CertificateDer::pem_slice_iter(&bundle).filter_map(Result::ok).collect();
+        assert_eq!((bundled(&bundle), theirs.len()), (theirs, 3));
+        assert!(bundled(b"").is_empty());
+    }
+
+    #[test]
+    fn the_first_key_exchange_is_the_one_that_servers_prefer() {
+        let config = Roots::load(None).unwrap().config;
+        let first = config.crypto_provider().kx_groups.first().map(|group| group.name());
+        assert_eq!(first, Some(rustls::NamedGroup::X25519MLKEM768));
     }
 
     #[test]
