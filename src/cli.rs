@@ -75,12 +75,6 @@ pub fn parse() -> Asked {
 /// The whole command line.
 #[must_use]
 pub fn command() -> Command {
-    let output = Arg::new("output")
-        .long("output")
-        .value_name("PREFIX")
-        .value_parser(clap::value_parser!(PathBuf))
-        .default_value("tagship")
-        .help("Write PREFIX.key and PREFIX.pub; neither is overwritten.");
     let steps = [
         (Step::Build, "Build the image with the container engine"),
         (Step::Push, "Push the version tag and read it back"),
@@ -95,23 +89,38 @@ pub fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .disable_help_subcommand(true)
-        .subcommand(Command::new("release").about("All steps, or those of --steps").args(flags(|_| true)))
-        .subcommands(steps.map(|(step, about)| {
-            Command::new(step.name()).about(about).args(flags(|input| input.steps.contains(&step)))
-        }))
-        .subcommand(
-            Command::new("verify")
-                .about("Check an image's signature exactly as the host does")
-                .args(flags(|input| VERIFY.contains(&input.name))),
-        )
-        .subcommand(
-            Command::new("keygen")
-                .about("Make a key pair, which cosign can use as well; the password is TAGSHIP_KEY_PASSWORD")
-                .arg(output)
-                .args(flags(|input| input.name == "key-password-file")),
-        )
-        .subcommand(Command::new("action").about("All steps as a workflow's step: every input comes as INPUT_NAME"))
-        .mut_subcommands(|command| command.after_help(AFTER_HELP))
+        .subcommand(subcommand("release", "All steps, or those of --steps"))
+        .subcommands(steps.map(|(step, about)| subcommand(step.name(), about)))
+        .subcommand(subcommand("verify", "Check an image's signature exactly as the host does"))
+        .subcommand(subcommand(
+            "keygen",
+            "Make a key pair, which cosign can use as well; the password is TAGSHIP_KEY_PASSWORD",
+        ))
+        .subcommand(subcommand("action", "All steps as a workflow's step: every input comes as INPUT_NAME"))
+}
+
+/// A subcommand, which gets its flags once it is the one that was asked for: to make those of all would take longer
+/// than to read the command line.
+fn subcommand(name: &'static str, about: &'static str) -> Command {
+    Command::new(name).about(about).after_help(AFTER_HELP).defer(with_flags)
+}
+
+fn with_flags(command: Command) -> Command {
+    let output = Arg::new("output")
+        .long("output")
+        .value_name("PREFIX")
+        .value_parser(clap::value_parser!(PathBuf))
+        .default_value("tagship")
+        .help("Write PREFIX.key and PREFIX.pub; neither is overwritten.");
+    match command.get_name() {
+        "release" => command.args(flags(|_| true)),
+        "verify" => command.args(flags(|input| VERIFY.contains(&input.name))),
+        "keygen" => command.arg(output).args(flags(|input| input.name == "key-password-file")),
+        name => match Step::ALL.into_iter().find(|step| step.name() == name) {
+            Some(step) => command.args(flags(|input| input.steps.contains(&step))),
+            None => command,
+        },
+    }
 }
 
 /// The flags of the inputs that a subcommand uses.

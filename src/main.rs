@@ -37,7 +37,9 @@ fn main() -> ExitCode {
 }
 
 fn run(asked: Asked, secrets: Secrets, started: Instant, log: &Log) -> Result<(), Vec<Failure>> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    // One thread: all the waiting is for others, and what computes has a thread of its own. A second would cost every
+    // answer on its way a change of threads.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| vec![Failure::new(Code::Usage, ProcessError::Runtime(source))])?;

@@ -97,11 +97,12 @@ pub async fn run(inputs: &mut Inputs, must_be_mount: bool, log: &Log) -> Result<
     let files = inputs.access.auth_files();
     let inputs = &*inputs;
 
-    let (engine, registry, base_images, key) = tokio::join!(
+    // The key first: it has a thread of its own, and takes longer than all the others.
+    let (key, engine, registry, base_images) = tokio::join!(
+        decrypt(key),
         connect_engine(inputs),
         reach_registry(inputs, login.clone(), &files, &roots),
         base_images(inputs, login.clone(), &files),
-        decrypt(key),
     );
     let mut failures = Vec::new();
     let mut check = Checks { failures: &mut failures };
