@@ -4,6 +4,8 @@ mod bundles;
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Deserialize;
 
@@ -118,6 +120,10 @@ pub async fn layers(client: &Client, repository: &Repository, digest: &Digest) -
         if contents.len() == MAX_PAYLOADS {
             return Err(malformed(ManifestError::TooMany));
         }
+        if let Some(bytes) = entry.embedded() {
+            contents.insert(entry.digest, Content::Bytes(bytes));
+            continue;
+        }
         let blob = client.blob(repository, &entry.digest, payload::MAX_LEN).await;
         contents.insert(entry.digest, content(blob).map_err(registry)?);
     }
@@ -161,6 +167,17 @@ struct Entry {
     digest: Digest,
     #[serde(default)]
     annotations: BTreeMap<String, String>,
+    /// The payload itself, in base64 (OCI image specification 1.1, "Descriptors"): a request less.
+    #[serde(default)]
+    data: Option<String>,
+}
+
+impl Entry {
+    /// The payload that the manifest itself holds, if it is the one that it names; any other is asked for.
+    fn embedded(&self) -> Option<Bytes> {
+        let bytes = STANDARD.decode(self.data.as_ref()?).ok()?;
+        (bytes.len() <= payload::MAX_LEN && Digest::of(&bytes) == self.digest).then(|| bytes.into())
+    }
 }
 
 #[cfg(test)]
@@ -224,6 +241,27 @@ mod tests {
         let (layers, asked) = fetched(answer(signed), |_| Reply::new(200, "payload")).await;
         let signatures: Vec<_> = layers.unwrap().iter().map(|layer| layer.signature().unwrap().to_owned()).collect();
         assert_eq!((signatures, asked.len()), (["a", "b", "a"].map(str::to_owned).to_vec(), 2));
+    }
+
+    #[tokio::test]
+    async fn an_embedded_payload_is_not_asked_for_unless_it_is_another() {
+        let with = |payload: &[u8], data: &str| {
+            let entry = entry(payload, "a").replace(r#""size""#, &format!(r#""data":"{data}","size""#));
+            answer(manifest(&[entry]))
+        };
+        let long = vec![b' '; payload::MAX_LEN + 1];
+        for (defect, signed, requests) in [
+            ("none", with(b"payload", &STANDARD.encode("payload")), 1),
+            ("another", with(b"payload", &STANDARD.encode("payloae")), 2),
+            ("empty", with(b"payload", ""), 2),
+            ("no base64", with(b"payload", "@@@@"), 2),
+            ("too long", with(&long, &STANDARD.encode(&long)), 2),
+        ] {
+            let (layers, asked) = fetched(signed, |_| Reply::new(200, "payload")).await;
+            let layers = layers.unwrap();
+            let right = matches!(&layers[0].payload.content, Content::Bytes(bytes) if &bytes[..] == b"payload");
+            assert_eq!((right, asked.len()), (defect != "too long", requests), "{defect}");
+        }
     }
 
     #[tokio::test]
