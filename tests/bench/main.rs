@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -23,6 +24,12 @@ const ROWS: [(&str, &str, f64); 7] = [
     ("whole release", "all of these", 0.45),
 ];
 
+/// Verifications by each side after each release, and runs of scrypt alone.
+const CHECKS: usize = 5;
+
+/// The part that measures from within the host, as `tests/bench/run` makes it.
+const INSIDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/x86_64-unknown-linux-musl/release/bench-inside");
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let rounds = arguments
@@ -31,6 +38,7 @@ fn main() {
         .map_or(5, |at| arguments.get(at + 1).and_then(|n| n.parse().ok()).expect("--rounds takes a number"));
     let host = Host::boot("bench");
     prepare(&host);
+    host.install(Path::new(INSIDE), "/usr/local/bin/bench-inside");
     let mut times = Times::default();
     // A first release of each, unmeasured: layers, caches and services are warm afterwards.
     shell(&host, 0, &mut Times::default());
@@ -51,6 +59,17 @@ fn main() {
 struct Times {
     shell: BTreeMap<&'static str, Vec<Duration>>,
     tagship: BTreeMap<&'static str, Vec<Duration>>,
+    cosign_verify: Command,
+    tagship_verify: Command,
+    scrypt: Vec<Duration>,
+}
+
+/// What a command took each time that it was run.
+#[derive(Default)]
+struct Command {
+    times: Vec<Duration>,
+    /// The largest resident set of each run, in KiB.
+    memory: Vec<f64>,
 }
 
 impl Times {
@@ -68,11 +87,52 @@ impl Times {
                 seconds(tagship)
             );
         }
+        text.push_str(&self.verification());
+        let (scrypt, sign) = (median(&self.scrypt), median(&self.tagship["sign"]));
+        let beyond = (sign.as_secs_f64() - scrypt.as_secs_f64()) * 1000.0;
+        let _ = writeln!(
+            text,
+            "| sign, beyond the key's scrypt | scrypt alone | {} | {} | {beyond:+.0} ms | ≤ +80 ms |",
+            seconds(scrypt),
+            seconds(sign),
+        );
         let _ = write!(
             text,
-            "\nMedians of {rounds} releases of each, in turn, on one test host with two cores: a registry with TLS and a password on the same host, a 2 MB image with a healthcheck, four services that take one second to stop, no transparency log. tagship's times include its settle window of 0.5 s. The command: `tests/bench/run --readme`."
+            "\nMedians of {rounds} releases of each, in turn, on one test host with two cores: a registry with TLS and a password on the same host, a 2 MB image with a healthcheck, four services that take one second to stop, no transparency log. tagship's times include its settle window of 0.5 s. The last three rows: after each release {CHECKS} verifications of one signed digest by each, in turn, timed from start to end of the program, with the largest resident set of any of them; and scrypt by itself as cosign's keys ask for it (N = 2^16, r = 8). The command: `tests/bench/run --readme`."
         );
         text
+    }
+
+    /// The rows of `tagship verify` beside `cosign verify`: time and memory.
+    fn verification(&self) -> String {
+        let (cosign, tagship) = (&self.cosign_verify, &self.tagship_verify);
+        let times = (median(&cosign.times), median(&tagship.times));
+        let peaks = (cosign.peak(), tagship.peak());
+        format!(
+            "| verify a digest | `cosign verify` | {} | {} | {:.2} | ≤ 0.1 |\n\
+             | verify, peak memory | `cosign verify` | {:.1} MiB | {:.1} MiB | {:.2} | ≤ 20 MiB |\n",
+            seconds(times.0),
+            seconds(times.1),
+            times.1.as_secs_f64() / times.0.as_secs_f64(),
+            peaks.0,
+            peaks.1,
+            peaks.1 / peaks.0,
+        )
+    }
+}
+
+impl Command {
+    /// Runs a command line in the host. What it took comes first, before what it said itself.
+    fn run(&mut self, host: &Host, line: &str) {
+        let ran = host.app(&format!("bench-inside run {line}")).ok();
+        let took = ran.text.lines().next().and_then(|line| line.split_once(' ')).expect("microseconds and KiB");
+        self.times.push(Duration::from_micros(took.0.parse().unwrap()));
+        self.memory.push(took.1.parse().unwrap());
+    }
+
+    /// In MiB.
+    fn peak(&self) -> f64 {
+        self.memory.iter().copied().fold(0.0, f64::max) / 1024.0
     }
 }
 
@@ -83,7 +143,9 @@ fn median(times: &[Duration]) -> Duration {
 }
 
 fn seconds(time: Duration) -> String {
-    if time < Duration::from_secs(1) {
+    if time < Duration::from_millis(20) {
+        format!("{:.1} ms", time.as_secs_f64() * 1000.0)
+    } else if time < Duration::from_secs(1) {
         format!("{} ms", time.as_millis())
     } else {
         format!("{:.1} s", time.as_secs_f64())
@@ -135,6 +197,17 @@ fn tagship(host: &Host, round: u32, times: &mut Times) {
     host.app(&format!("echo tagship-{next} >~/build/version")).ok();
     host.app(&release(&next, "--steps build,push")).ok();
     add("sign", timed(host, &release(&next, "--steps sign")));
+
+    let digest = host.digest(&next).expect("the signed image");
+    let key = "/etc/containers/cosign-app.pub";
+    for _ in 0..CHECKS {
+        let cosign = format!("cosign verify --insecure-ignore-tlog=true --key {key} {IMAGE}@{digest}");
+        times.cosign_verify.run(host, &cosign);
+        let tagship = format!("tagship verify --tlog false --public-key {key} --image {IMAGE} --digest {digest}");
+        times.tagship_verify.run(host, &tagship);
+        let scrypt = host.app("bench-inside scrypt").ok();
+        times.scrypt.push(Duration::from_micros(scrypt.trimmed().parse().unwrap()));
+    }
 }
 
 /// How long a script takes in the host; what it says is kept in `~/timed.log`.

@@ -1,10 +1,11 @@
 //! A test host with the demo stack on it: booted once, told what to do, taken down at the end.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::{Ran, Release, Service, State};
 
@@ -49,6 +50,15 @@ impl Host {
     /// Runs a shell script in the host as root.
     pub fn root(&self, script: &str) -> Ran {
         self.enter(&["--root"], script)
+    }
+
+    /// Puts a program of this machine into the host, for everybody to run.
+    pub fn install(&self, program: &Path, to: &str) {
+        let mut command = Command::new(self.tools.join("testhost"));
+        command.args(["run", &self.name, "--root", "--", "install", "-m", "755", "/dev/stdin", to]);
+        command.stdin(File::open(program).unwrap_or_else(|error| panic!("{}: {error}", program.display())));
+        let output = command.output().unwrap_or_else(|error| panic!("starting testhost: {error}"));
+        Ran::new(&format!("install {}", program.display()), &output, Duration::ZERO).ok();
     }
 
     /// Ends the host's init and boots the same directories again.
