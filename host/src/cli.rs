@@ -40,4 +40,18 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make `podman pull` enforce the app's signature: show the policy.json and registries.d that do
+    Policy {
+        /// The app
+        app: App,
+        /// Prove it by real pulls, of a signed and of an unsigned image, before anything is written
+        #[arg(long)]
+        check: bool,
+        /// Write the files, after the check, and check once more
+        #[arg(long)]
+        write: bool,
+        /// Write without any check
+        #[arg(long, requires = "write", conflicts_with = "check")]
+        no_check: bool,
+    },
 }

@@ -13,7 +13,10 @@ use crate::{
     health::Engine,
     history::{History, Verdict},
     images::LocalStore,
-    operate::{rollback, status},
+    operate::{
+        policy::{self, ContainersPlaces, PolicyError},
+        rollback, status,
+    },
     report::{self, Urgency},
     requests::Requests,
     services::UserManager,
@@ -30,6 +33,9 @@ pub enum Error {
     /// There is nothing to go back to.
     #[error(transparent)]
     NothingEarlier(#[from] rollback::NothingEarlier),
+    /// Podman's policy could not be made or proven.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// What is known cannot be written down.
     #[error("cannot write the status as JSON")]
     Json(#[source] serde_json::Error),
@@ -40,6 +46,7 @@ impl Error {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Command(CommandError::Config(_)) => ExitCode::from(2),
+            Self::Policy(error) if error.is_configuration() => ExitCode::from(2),
             _ => ExitCode::from(1),
         }
     }
@@ -62,6 +69,7 @@ impl Explain for Error {
         match self {
             Self::Command(error) => error.kind(),
             Self::NothingEarlier(error) => error.kind(),
+            Self::Policy(error) => error.kind(),
             Self::Json(_) => "json",
         }
     }
@@ -70,6 +78,7 @@ impl Explain for Error {
         match self {
             Self::Command(error) => error.hint(),
             Self::NothingEarlier(error) => error.hint(),
+            Self::Policy(error) => error.hint(),
             Self::Json(_) => None,
         }
     }
@@ -99,6 +108,15 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
             let status = rollback::run(&mut desk, &settings, tag.as_ref()).await?;
             desk.close();
             Ok(done(&status))
+        }
+        Command::Policy { app, check, write, no_check } => {
+            let settings = places.load(&app)?;
+            let state = StateDir::open(&app)?;
+            let history = History::open(&state)?;
+            let containers = ContainersPlaces::of_user(places.home.clone());
+            let wanted = policy::Wanted { write, check: check || (write && !no_check) };
+            policy::run(&settings, &history, (&containers, &state.file("")), wanted).await?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Status { app, json } => {
             let settings = places.load(&app)?;

@@ -1,0 +1,119 @@
+//! `tagship-host policy`: has `podman pull` itself enforce the app's signature, and proves that it does.
+//!
+//! What is decided is in the pure modules below; what Podman does with it in `check`. Nothing here decides whether an
+//! image may be deployed: that is `verify`'s, with or without a policy.
+
+mod attachments;
+mod check;
+mod document;
+mod error;
+mod files;
+mod judge;
+mod plan;
+mod podman;
+mod requirement;
+
+use std::path::Path;
+
+use crate::{
+    config::Settings,
+    history::History,
+    report::{self, Urgency},
+    verify::{Registry, Remote},
+};
+
+pub use attachments::Fault as AttachmentsFault;
+pub use document::Fault as DocumentFault;
+pub use error::PolicyError;
+pub use files::ContainersPlaces;
+pub use judge::Unproven;
+
+use check::Probe;
+use plan::Plan;
+use podman::Program;
+use requirement::Requirement;
+
+/// What the operator wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Write the files.
+    pub write: bool,
+    /// Prove them by pulls.
+    pub check: bool,
+}
+
+/// Does it. `room` is a directory of this program's, in case nothing can be made beside Podman's store.
+pub async fn run(
+    settings: &Settings,
+    history: &History,
+    (places, room): (&ContainersPlaces, &Path),
+    wanted: Wanted,
+) -> Result<(), PolicyError> {
+    let plan = Plan::of(&places.look()?, &Requirement::of(settings))?;
+    tell(&plan, wanted);
+    match (wanted.check, wanted.write) {
+        (false, false) => {
+            if !plan.is_none() {
+                report::line(Urgency::Notice, "nothing was written: --check tries it first, --write does both");
+            }
+            return Ok(());
+        }
+        (false, true) => drop(files::write(&plan)?),
+        (true, _) => {
+            let probe = probe(settings, history).await?;
+            let podman = Program::prepare(room).await?;
+            let proven = prove(&podman, (places, &plan), &probe, wanted).await;
+            let cleaned = podman.clean().await;
+            proven?;
+            cleaned?;
+        }
+    }
+    if wanted.write && !plan.is_none() {
+        report::line(Urgency::Notice, &format!("wrote {}", plan.written()));
+    }
+    Ok(())
+}
+
+async fn prove(
+    podman: &Program,
+    (places, plan): (&ContainersPlaces, &Plan),
+    probe: &Probe,
+    wanted: Wanted,
+) -> Result<(), PolicyError> {
+    report::line(Urgency::Notice, &format!("this is Podman {}", podman.version));
+    check::rehearse(podman, (places, plan), &podman.stage(), probe).await?;
+    match wanted.write && !plan.is_none() {
+        true => check::write(podman, (places, plan), probe).await,
+        false => Ok(()),
+    }
+}
+
+/// Shows the files where nothing else is asked for, the difference, and what it means.
+fn tell(plan: &Plan, wanted: Wanted) {
+    if !wanted.write && !wanted.check {
+        report::output(&plan.files());
+    }
+    match plan.is_none() {
+        true => report::output("nothing would change\n"),
+        false => report::output(&plan.diff(report::colours())),
+    }
+    for note in &plan.notes {
+        report::line(Urgency::Notice, note);
+    }
+    for warning in &plan.warnings {
+        report::line(Urgency::Warning, &format!("warning: {warning}"));
+    }
+}
+
+/// What runs here, else what the registry's moving tag names: it should be signed as the settings ask.
+async fn probe(settings: &Settings, history: &History) -> Result<Probe, PolicyError> {
+    if let Some(release) = history.trust.running() {
+        return Ok(Probe::running(&settings.image, &release.digest, &release.tag));
+    }
+    let none = || PolicyError::NothingSigned { image: settings.image.clone() };
+    let moving = settings.moving_tag.as_ref().ok_or_else(none)?;
+    let registry = Remote::connect(settings).await.map_err(|denied| PolicyError::Registry(Box::new(denied)))?;
+    let digest = registry.resolve(moving).await.map_err(|error| PolicyError::Registry(Box::new(error.into())))?;
+    let digest = digest.ok_or_else(none)?;
+    Ok(Probe::of(&settings.image, &digest, format!("what the registry's {moving} names")))
+}

@@ -1,0 +1,497 @@
+//! policy.json: what it says about an image, and the same text with the app's rule in it. Pure.
+//!
+//! What is not the app's rule stays as it stands, byte by byte: the file may be a distribution's or an administrator's.
+//! How a file becomes text, and when it is written, is `files`' business.
+
+use std::ops::Range;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::{Map, Value, value::RawValue};
+use tagship_core::signature::json;
+
+use super::requirement::Requirement;
+
+/// The largest policy that is read. Those of distributions have some hundred bytes.
+pub(super) const LARGEST: usize = 1024 * 1024;
+
+/// Where there is no policy at all Podman pulls nothing: the one that is begun here must not change that.
+pub(super) const NONE: &str =
+    "{\n    \"default\": [\n        {\n            \"type\": \"reject\"\n        }\n    ]\n}\n";
+
+/// A policy with the app's rule in it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Merged {
+    /// The whole text.
+    pub text: String,
+    /// What applied to the image until now, and what else there is that a reader has to know.
+    pub notes: Vec<String>,
+    /// Rules for single tags or digests of the image: they go before the app's.
+    pub exceptions: Vec<String>,
+}
+
+/// Why a policy cannot be added to. None of the texts quotes the file: it is shown where it is displayed as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// Not JSON, or a key twice.
+    #[error("it is not JSON as Podman reads it")]
+    Json(#[from] json::JsonError),
+    /// Some part has another form than containers-policy.json(5) gives it.
+    #[error("{0}")]
+    Shape(String),
+    /// The rule cannot be put into words.
+    #[error("the rule cannot be written")]
+    Write(#[from] serde_json::Error),
+}
+
+fn shape<T>(why: impl Into<String>) -> Result<T, Fault> {
+    Err(Fault::Shape(why.into()))
+}
+
+/// Puts the app's rule where Podman looks for its image. What stood there for the same scope is replaced.
+pub(super) fn merge(text: &str, requirement: &Requirement) -> Result<Merged, Fault> {
+    let before: Value = json::parse(text.as_bytes(), LARGEST)?;
+    let scopes = check(&before)?;
+    let scope = requirement.scope();
+    let rules = requirement.rules()?;
+
+    let notes = notes(&before, scopes, &scope, &rules);
+    let exceptions = exceptions(scopes, &scope);
+    if scopes.and_then(|scopes| scopes.get(&scope)) == Some(&rules) {
+        return Ok(Merged { text: text.to_owned(), notes, exceptions });
+    }
+    let mut after = before;
+    put(&mut after, &["transports", "docker", &scope], rules);
+    let edited = splice(text, &["transports", "docker", &scope], requirement)?;
+    // The edit is by text, so that it changes nothing else; what decides is that it means what was meant.
+    let same = json::parse::<Value>(edited.as_bytes(), LARGEST).is_ok_and(|edited| edited == after);
+    let text = if same { edited } else { format!("{}\n", serde_json::to_string_pretty(&after)?) };
+    Ok(Merged { text, notes, exceptions })
+}
+
+/// The form that Podman asks for, as far as it decides about images. Returns the scopes of registries' images.
+fn check(policy: &Value) -> Result<Option<&Map<String, Value>>, Fault> {
+    let Value::Object(policy) = policy else { return shape("it is not a JSON object") };
+    match policy.get("default") {
+        None => return shape("`default` is missing"),
+        Some(rules) => check_rules("`default`", rules)?,
+    }
+    let transports = match policy.get("transports") {
+        None => return Ok(None),
+        Some(Value::Object(transports)) => transports,
+        Some(_) => return shape("`transports` is not an object"),
+    };
+    for (transport, scopes) in transports {
+        let Value::Object(scopes) = scopes else { return shape(format!("transport {transport:?} is not an object")) };
+        for (scope, rules) in scopes {
+            check_rules(&format!("{transport} scope {scope:?}"), rules)?;
+        }
+    }
+    Ok(transports.get("docker").and_then(Value::as_object))
+}
+
+fn check_rules(what: &str, rules: &Value) -> Result<(), Fault> {
+    match rules {
+        Value::Array(rules) if rules.is_empty() => shape(format!("{what} has an empty list of rules")),
+        Value::Array(rules) if rules.iter().all(|rule| rule.get("type").is_some_and(Value::is_string)) => Ok(()),
+        _ => shape(format!("{what} is not a list of rules with a `type` each")),
+    }
+}
+
+/// What applied to the image until now, in words.
+fn notes(policy: &Value, scopes: Option<&Map<String, Value>>, scope: &str, rules: &Value) -> Vec<String> {
+    let mut notes = Vec::new();
+    let found = |scope: &str| scopes.and_then(|scopes| scopes.get(scope));
+    match found(scope) {
+        Some(same) if same == rules => notes.push(format!("{scope} is under this very rule already")),
+        Some(other) => notes.push(format!("{scope} had a rule that is replaced: it {}", words(other))),
+        None => {
+            let broader = broader(scope).into_iter().find_map(|broader| Some((found(&broader)?, broader)));
+            let (rules, name) = match broader {
+                Some((rules, name)) if name.is_empty() => (Some(rules), "the registries' default".to_owned()),
+                Some((rules, name)) => (Some(rules), format!("the rule for {name}")),
+                None => (policy.get("default"), "the policy's default".to_owned()),
+            };
+            let meant = rules.map(words).unwrap_or_default();
+            notes.push(format!("until now {name} applied to this image: it {meant}. For other images it goes on"));
+        }
+    }
+    notes
+}
+
+fn exceptions(scopes: Option<&Map<String, Value>>, scope: &str) -> Vec<String> {
+    let narrower = scopes
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| name.strip_prefix(scope).is_some_and(|rest| rest.starts_with([':', '@'])));
+    narrower
+        .map(|(name, rules)| format!("{name} has a rule of its own, which goes first: it {}", words(rules)))
+        .collect()
+}
+
+/// What a list of rules asks of an image. All of them must agree (containers-policy.json(5), "Policy Requirements").
+fn words(rules: &Value) -> String {
+    let word = |rule: &Value| match rule.get("type").and_then(Value::as_str) {
+        Some("insecureAcceptAnything") => "accepts everything, signed or not".to_owned(),
+        Some("reject") => "refuses everything".to_owned(),
+        Some("signedBy") => "asks for a GPG signature".to_owned(),
+        Some("signedBaseLayer") => "asks for a signed base image".to_owned(),
+        Some("sigstoreSigned") => match keys(rule) {
+            Some(keys) => format!("asks for a sigstore signature by {keys}"),
+            None => "asks for a sigstore signature".to_owned(),
+        },
+        other => format!("is of the type {:?}", other.unwrap_or_default()),
+    };
+    rules.as_array().into_iter().flatten().map(word).collect::<Vec<_>>().join(" and ")
+}
+
+fn keys(rule: &Value) -> Option<String> {
+    if let Some(path) = rule.get("keyPath") {
+        return path.as_str().map(str::to_owned);
+    }
+    let paths = rule.get("keyPaths")?.as_array()?;
+    Some(paths.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" or "))
+}
+
+/// The scopes that Podman asks after the image's own, in its order (containers/image,
+/// `DockerReferenceNamespaces`): what is above it, its registry, the domains above that, all registries.
+pub(super) fn broader(scope: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut name = scope;
+    while let Some((above, _)) = name.rsplit_once('/') {
+        found.push(above.to_owned());
+        name = above;
+    }
+    let mut host = name.split_once(':').map_or(name, |(host, _)| host);
+    while let Some((_, domain)) = host.split_once('.') {
+        found.push(format!("*.{domain}"));
+        host = domain;
+    }
+    found.push(String::new());
+    found
+}
+
+fn put(at: &mut Value, path: &[&str], new: Value) {
+    match path {
+        [] => *at = new,
+        [key, rest @ ..] => {
+            if !at.is_object() {
+                *at = Value::Object(Map::new());
+            }
+            if let Value::Object(members) = at {
+                put(members.entry(*key).or_insert(Value::Null), rest, new);
+            }
+        }
+    }
+}
+
+/// The members of one object, each with its value's text in the file.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Members<'de>, A::Error> {
+                let mut members = Vec::new();
+                while let Some(entry) = entries.next_entry()? {
+                    members.push(entry);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        input.deserialize_map(Object)
+    }
+}
+
+/// The text with the value at this path replaced or added, in the file's own style.
+fn splice(text: &str, path: &[&str], requirement: &Requirement) -> Result<String, Fault> {
+    let trimmed = text.trim_end();
+    let start = text.len() - text.trim_start().len();
+    let mut object = start..trimmed.len();
+    let mut unit = "    ".to_owned();
+    let mut rest = path;
+    loop {
+        let slice = text.get(object.clone()).unwrap_or_default();
+        let Members(members) = serde_json::from_str(slice)?;
+        let place = |value: &RawValue| {
+            // Both are parts of one string: the difference of their addresses is the offset.
+            let at = value.get().as_ptr() as usize - text.as_ptr() as usize;
+            at..at + value.get().len()
+        };
+        let own = members.last().map(|(_, value)| indent_at(text, place(value).start).to_owned());
+        if object.start == start
+            && let Some(own) = own.as_deref().filter(|own| !own.is_empty())
+        {
+            unit = own.to_owned();
+        }
+        let Some((key, below)) = rest.split_first() else { return shape("nothing to write") };
+        match members.iter().find(|(name, _)| name == key) {
+            Some((_, value)) if below.is_empty() => {
+                let at = place(value);
+                let new = indented(&requirement.text(&unit)?, indent_at(text, at.start));
+                let new = if slice.contains('\n') { new } else { compact(&requirement.rules()?)? };
+                return Ok(replace(text, at, &new));
+            }
+            Some((_, value)) => {
+                object = place(value);
+                rest = below;
+            }
+            None => {
+                let hole = Hole { object, last: members.last().map(|(_, value)| place(value).end), indent: own };
+                return insert(text, hole, &unit, rest, requirement);
+            }
+        }
+    }
+}
+
+/// Where in an object something is to be added.
+struct Hole {
+    object: Range<usize>,
+    /// The end of its last member, if it has one.
+    last: Option<usize>,
+    /// How that is indented.
+    indent: Option<String>,
+}
+
+/// Adds the members that are missing on the way, and the rule, behind an object's last member.
+fn insert(text: &str, hole: Hole, unit: &str, path: &[&str], requirement: &Requirement) -> Result<String, Fault> {
+    let Hole { object, last, indent: own } = hole;
+    let closing = indent_at(text, object.start).to_owned();
+    let indent = own.unwrap_or_else(|| format!("{closing}{unit}"));
+    let flat = last.is_some() && !text.get(object.clone()).unwrap_or_default().contains('\n');
+    let (at, comma) = match last {
+        Some(end) => (end..end, ","),
+        None => (object.start + 1..object.end - 1, ""),
+    };
+    let mut new = String::from(comma);
+    if flat {
+        let mut value = requirement.rules()?;
+        for key in path.iter().skip(1).rev() {
+            value = Value::Object([((*key).to_owned(), value)].into_iter().collect());
+        }
+        let key = path.first().map(|key| compact(&Value::from(*key))).transpose()?.unwrap_or_default();
+        new.push_str(&format!("{key}:{}", compact(&value)?));
+        return Ok(replace(text, at, &new));
+    }
+    let mut depth = indent.clone();
+    for (position, key) in path.iter().enumerate() {
+        new.push_str(&format!("\n{depth}{}: ", compact(&Value::from(*key))?));
+        if position + 1 < path.len() {
+            new.push('{');
+            depth.push_str(unit);
+        }
+    }
+    new.push_str(&indented(&requirement.text(unit)?, &depth));
+    for _ in path.iter().skip(1) {
+        depth.truncate(depth.len().saturating_sub(unit.len()));
+        new.push_str(&format!("\n{depth}}}"));
+    }
+    if last.is_none() {
+        new.push_str(&format!("\n{closing}"));
+    }
+    Ok(replace(text, at, &new))
+}
+
+fn compact(value: &Value) -> Result<String, serde_json::Error> {
+    serde_json::to_string(value)
+}
+
+fn replace(text: &str, at: Range<usize>, new: &str) -> String {
+    let (before, after) = (text.get(..at.start).unwrap_or_default(), text.get(at.end..).unwrap_or_default());
+    format!("{before}{new}{after}")
+}
+
+/// The white space at the start of the line that this place is in.
+fn indent_at(text: &str, at: usize) -> &str {
+    let line = text.get(..at).unwrap_or_default().rsplit('\n').next().unwrap_or_default();
+    let end = line.len() - line.trim_start().len();
+    line.get(..end).unwrap_or_default()
+}
+
+/// All lines but the first moved to the right.
+fn indented(text: &str, indent: &str) -> String {
+    text.replace('\n', &format!("\n{indent}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::requirement::tests::requirement, *};
+
+    const IMAGE: &str = "git.example.org/chris/app";
+    /// What Debian's package brings.
+    const DEBIAN: &str =
+        "{\n    \"default\": [\n        {\n            \"type\": \"insecureAcceptAnything\"\n        }\n    ]\n}\n";
+
+    fn merged(text: &str) -> Result<Merged, Fault> {
+        merge(text, &requirement(IMAGE, &["/etc/app.pub"]))
+    }
+
+    fn with(docker: &str) -> String {
+        format!(r#"{{"default":[{{"type":"reject"}}],"transports":{{"docker":{{{docker}}}}}}}"#)
+    }
+
+    #[test]
+    fn a_policy_without_transports_gets_them_in_its_own_style() {
+        let text = merged(DEBIAN).unwrap().text;
+        let expected = r#"{
+    "default": [
+        {
+            "type": "insecureAcceptAnything"
+        }
+    ],
+    "transports": {
+        "docker": {
+            "git.example.org/chris/app": [
+                {
+                    "type": "sigstoreSigned",
+                    "keyPath": "/etc/app.pub",
+                    "signedIdentity": {
+                        "type": "matchRepository"
+                    }
+                }
+            ]
+        }
+    }
+}
+"#;
+        assert_eq!(text, expected);
+        assert_eq!(merged(&text).unwrap().text, text, "a second time changes nothing");
+    }
+
+    #[test]
+    fn everything_else_stays_byte_by_byte() {
+        let foreign = "{\n  \"transports\": {\n\t\"docker-daemon\": {\"\": [{\"type\":\"reject\"}]},\n    \"docker\": {\n      \"quay.io\": \
+                       [ {\"type\": \"signedBy\", \"keyType\": \"GPGKeys\", \"keyPath\": \"/a\", \"new\": 1e3} ]\n    }\n  },\n  \
+                       \"future\":   {\"x\": [1.50, null]},\n  \"default\": [{\"type\": \"reject\"}]\n}";
+        let text = merged(foreign).unwrap().text;
+        let (head, tail) = foreign.split_once("1e3} ]").unwrap();
+        assert!(text.starts_with(&format!("{head}1e3}} ],\n      \"{IMAGE}\": [\n")), "{text}");
+        assert!(text.ends_with(tail), "{text}");
+    }
+
+    #[test]
+    fn other_forms_of_the_file_are_added_to_as_well() {
+        for text in [
+            r#"{"default":[{"type":"reject"}]}"#,
+            r#"{"default":[{"type":"reject"}],"transports":{}}"#,
+            r#"{"transports":{"docker":{}},"default":[{"type":"reject"}]}"#,
+            "\n { \"transports\" :\n{ } , \"default\":[{\"type\":\"reject\"}]\n}\n\n",
+            r#"{"default":[{"type":"reject"}],"transports":{"docker":{"quay.io":[{"type":"reject"}]},"dir":{"":[{"type":"reject"}]}}}"#,
+            "{\r\n\t\"default\": [{\"type\": \"reject\"}]\r\n}\r\n",
+            r#"{"\u0064efault":[{"type":"reject"}],"transports":{"\u0064ocker":{"a.example":[{"type":"reject"}]}}}"#,
+            r#"{"default":[{"type":"reject"}],"x":"}{\"transports\":{"}"#,
+        ] {
+            let mut expected: Value = serde_json::from_str(text).unwrap();
+            let rules = requirement(IMAGE, &["/etc/app.pub"]).rules().unwrap();
+            put(&mut expected, &["transports", "docker", IMAGE], rules);
+            let merged = merged(text).unwrap().text;
+            assert_eq!(serde_json::from_str::<Value>(&merged).unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_rule_of_the_same_image_is_replaced_and_named() {
+        let old = format!(
+            r#""a.example":[{{"type":"reject"}}], "{IMAGE}": [{{"type":"signedBy","x":1}},{{"type":"reject"}}] , "b.example":[{{"type":"reject"}}]"#
+        );
+        let Merged { text, notes, .. } = merged(&with(&old)).unwrap();
+        assert!(!text.contains("signedBy") && text.contains(r#""a.example":[{"type":"reject"}], "git"#), "{text}");
+        assert!(text.contains(r#"] , "b.example":"#), "{text}");
+        assert_eq!(
+            notes,
+            [format!("{IMAGE} had a rule that is replaced: it asks for a GPG signature and refuses everything")]
+        );
+        let other_key = merge(&text, &requirement(IMAGE, &["/etc/b.pub"])).unwrap();
+        assert!(other_key.notes[0].ends_with("asks for a sigstore signature by /etc/app.pub"), "{:?}", other_key.notes);
+    }
+
+    #[test]
+    fn what_applied_before_is_named_by_podmans_own_order() {
+        let rule = |scope: &str, kind: &str| format!(r#""{scope}":[{{"type":"{kind}"}}]"#);
+        for (scopes, words) in [
+            (vec![], "the policy's default applied to this image: it refuses everything"),
+            (
+                vec![("", "insecureAcceptAnything")],
+                "the registries' default applied to this image: it accepts everything",
+            ),
+            (vec![("*.org", "reject"), ("", "insecureAcceptAnything")], "the rule for *.org"),
+            (vec![("*.example.org", "reject"), ("*.org", "insecureAcceptAnything")], "the rule for *.example.org"),
+            (vec![("git.example.org", "signedBy"), ("*.org", "reject")], "the rule for git.example.org"),
+            (vec![("git.example.org/chris", "future"), ("git.example.org", "reject")], "is of the type \"future\""),
+            (vec![("git.example.org/chris/apple", "future")], "the policy's default"),
+        ] {
+            let rules: Vec<String> = scopes.iter().map(|(scope, kind)| rule(scope, kind)).collect();
+            let notes = merged(&with(&rules.join(","))).unwrap().notes;
+            assert!(notes.len() == 1 && notes[0].contains(words), "{scopes:?}: {notes:?}");
+        }
+    }
+
+    #[test]
+    fn rules_that_go_before_the_apps_are_named() {
+        let docker = format!(
+            r#""{IMAGE}:v1":[{{"type":"insecureAcceptAnything"}}],"{IMAGE}@sha256:0":[{{"type":"reject"}}],"{IMAGE}le:v1":[{{"type":"reject"}}],"{IMAGE}/x":[{{"type":"reject"}}]"#
+        );
+        let merged = merged(&with(&docker)).unwrap();
+        assert_eq!(merged.exceptions.len(), 2, "{:?}", merged.exceptions);
+        assert!(merged.exceptions[0].starts_with(&format!("{IMAGE}:v1 has a rule of its own")));
+        assert!(merged.text.contains(&format!(r#""{IMAGE}:v1":[{{"type":"insecureAcceptAnything"}}]"#)), "kept");
+    }
+
+    #[test]
+    fn scopes_above_are_in_podmans_order() {
+        let above = ["registry.test:5000/chris", "registry.test:5000", "*.test", ""];
+        assert_eq!(broader("registry.test:5000/chris/demo"), above);
+        assert_eq!(broader("localhost/demo"), ["localhost", ""]);
+    }
+
+    #[test]
+    fn what_podman_would_not_read_is_not_added_to() {
+        let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
+        for (defect, text) in [
+            ("empty", ""),
+            ("no object", "[]"),
+            ("truncated", r#"{"default":[{"type":"reject"}]"#),
+            ("trailing text", r#"{"default":[{"type":"reject"}]}x"#),
+            ("comment", "{\"default\":[{\"type\":\"reject\"}]} // why"),
+            ("trailing comma", r#"{"default":[{"type":"reject"},]}"#),
+            ("byte order mark", "\u{feff}{\"default\":[{\"type\":\"reject\"}]}"),
+            ("no default", "{}"),
+            ("default is null", r#"{"default":null}"#),
+            ("default is no list", r#"{"default":{"type":"reject"}}"#),
+            ("empty default", r#"{"default":[]}"#),
+            ("default without a type", r#"{"default":[{}]}"#),
+            ("type is no string", r#"{"default":[{"type":1}]}"#),
+            ("default twice", r#"{"default":[{"type":"reject"}],"default":[{"type":"reject"}]}"#),
+            ("scope twice", &with(r#""a.example":[{"type":"reject"}],"a.example":[{"type":"reject"}]"#)),
+            ("key twice in a rule", r#"{"default":[{"type":"reject","type":"insecureAcceptAnything"}]}"#),
+            ("transports is a list", r#"{"default":[{"type":"reject"}],"transports":[]}"#),
+            ("transports is null", r#"{"default":[{"type":"reject"}],"transports":null}"#),
+            ("a transport is a list", r#"{"default":[{"type":"reject"}],"transports":{"docker":[]}}"#),
+            ("a scope is an object", &with(r#""a.example":{"type":"reject"}"#)),
+            ("an empty scope", &with(r#""a.example":[]"#)),
+            ("rules are strings", &with(r#""a.example":["reject"]"#)),
+            ("another transport's scope is empty", r#"{"default":[{"type":"reject"}],"transports":{"dir":{"":[]}}}"#),
+            ("nested too deep", &format!(r#"{{"default":[{{"type":"reject"}}],"x":{deep}}}"#)),
+            ("too large", &format!(r#"{{"default":[{{"type":"reject"}}],"x":"{}"}}"#, "x".repeat(LARGEST))),
+        ] {
+            assert!(merged(text).is_err(), "{defect}");
+        }
+    }
+
+    #[test]
+    fn the_policy_for_none_refuses_and_can_be_added_to() {
+        let merged = merged(NONE).unwrap();
+        assert!(merged.notes[0].contains("refuses everything"));
+    }
+}

@@ -1,0 +1,194 @@
+//! Pulls by the `podman` program into a store of its own, which goes afterwards. What they prove is `judge`'s.
+//!
+//! The program, and not its service: the service reads the user's files alone, and a pull by it lands among production's
+//! images. The store lies beside production's, on a file system that is known to serve, and takes layers that are there
+//! already from production's, which it only reads: then an image that runs here is not fetched once more.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tokio::{
+    process::Command,
+    signal::unix::{SignalKind, signal},
+    time::timeout,
+};
+
+use super::{PolicyError, check::Puller, judge::Pull};
+
+/// The longest that one pull may take: what deploys of a large image over a slow line need.
+const PATIENCE: Duration = Duration::from_secs(10 * 60);
+/// The longest for everything else that Podman is asked.
+const QUICK: Duration = Duration::from_secs(30);
+
+/// What is asked of `podman info`, a line each. The helper that mounts overlays is not there as a rule.
+const INFO: &str = "{{.Store.GraphRoot}}\n{{.Store.GraphDriverName}}\n\
+                    {{with index .Store.GraphOptions \"overlay.mount_program\"}}{{.Executable}}{{end}}\n\
+                    {{.Version.Version}}";
+
+/// Podman, with room for pulls that nobody sees.
+#[derive(Debug)]
+pub(super) struct Program {
+    room: TempDir,
+    options: Vec<OsString>,
+    /// Its version, as it says.
+    pub version: String,
+}
+
+impl Program {
+    /// Asks Podman where it keeps its images, and makes a room beside them; or here, if nothing can be made there.
+    pub(super) async fn prepare(otherwise: &Path) -> Result<Self, PolicyError> {
+        let output = run(command("podman").args(["info", "--format", INFO]), QUICK).await?;
+        let said = output.ok_or_else(|| PolicyError::Info("it does not end".into()))?;
+        if !said.status.success() {
+            return Err(PolicyError::Info(String::from_utf8_lossy(&said.stderr).trim().to_owned()));
+        }
+        let info = Info::of(&String::from_utf8_lossy(&said.stdout))?;
+        let make = |at: &Path| tempfile::Builder::new().prefix(".tagship-check-").tempdir_in(at);
+        let beside = info.root.parent().unwrap_or(&info.root);
+        let room = make(beside).or_else(|_| make(otherwise));
+        let room = room.map_err(|source| PolicyError::Stage { path: otherwise.to_owned(), source })?;
+        let options = info.options();
+        Ok(Self { room, options, version: info.version })
+    }
+
+    /// Where a home can be staged.
+    pub(super) fn stage(&self) -> PathBuf {
+        self.room.path().join("home")
+    }
+
+    /// Leaves nothing behind. An ordinary user's store has files of his other uids, which only Podman may remove.
+    pub(super) async fn clean(self) -> Result<(), PolicyError> {
+        let path = self.room.keep();
+        let Err(source) = fs::remove_dir_all(&path) else { return Ok(()) };
+        let removed = run(command("podman").args(["unshare", "rm", "-rf", "--"]).arg(&path), QUICK).await;
+        match removed {
+            Ok(Some(output)) if output.status.success() && !path.exists() => Ok(()),
+            _ => Err(PolicyError::Stage { path, source }),
+        }
+    }
+}
+
+impl Puller for Program {
+    async fn pull(&self, home: &Path, image: &str) -> Result<Pull, PolicyError> {
+        let place = |name: &str| self.room.path().join(name);
+        let mut podman = command("podman");
+        podman.arg("--root").arg(place("store")).arg("--runroot").arg(place("run")).arg("--tmpdir").arg(place("tmp"));
+        podman.args(&self.options).args(["pull", "--quiet", image]).env("HOME", home);
+        let output = run(&mut podman, PATIENCE).await?;
+        let output =
+            output.ok_or_else(|| PolicyError::Endless { image: image.to_owned(), minutes: PATIENCE.as_secs() / 60 })?;
+        Ok(Pull::of(output.status.success(), &String::from_utf8_lossy(&output.stderr)))
+    }
+}
+
+/// What `podman info` said.
+#[derive(Debug, PartialEq, Eq)]
+struct Info {
+    root: PathBuf,
+    driver: String,
+    mount_program: Option<String>,
+    version: String,
+}
+
+impl Info {
+    fn of(said: &str) -> Result<Self, PolicyError> {
+        let none = || PolicyError::Info(said.chars().take(200).collect());
+        let mut lines = said.lines().map(str::trim);
+        let mut next = || lines.next().ok_or_else(none);
+        let (root, driver, program, version) = (PathBuf::from(next()?), next()?, next()?, next()?);
+        if !root.is_absolute() || driver.is_empty() || version.is_empty() {
+            return Err(none());
+        }
+        let mount_program = Some(program.to_owned()).filter(|program| program.starts_with('/'));
+        Ok(Self { root, driver: driver.to_owned(), mount_program, version: version.to_owned() })
+    }
+
+    /// Options of the store. One that is given replaces all that storage.conf has, so what is needed is given again.
+    fn options(&self) -> Vec<OsString> {
+        if self.driver != "overlay" {
+            return Vec::new();
+        }
+        let mut options = vec![format!("additionalimagestore={}", self.root.display())];
+        options.extend(self.mount_program.iter().map(|program| format!("overlay.mount_program={program}")));
+        options.into_iter().flat_map(|option| ["--storage-opt".into(), option.into()]).collect()
+    }
+}
+
+/// A program that reads nothing, speaks to no other machine's Podman, and ends with this one.
+fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    for name in ["CONTAINER_HOST", "CONTAINER_CONNECTION"] {
+        command.env_remove(name);
+    }
+    // A directory that is gone keeps Podman from starting.
+    if env::current_dir().is_err() {
+        command.current_dir("/");
+    }
+    command
+}
+
+/// Runs it to its end; `None` if that does not come in time. A signal to end ends it first, so that what was begun can
+/// be undone.
+async fn run(command: &mut Command, patience: Duration) -> Result<Option<Output>, PolicyError> {
+    let watch = |kind| signal(kind).map_err(PolicyError::Run);
+    let (mut interrupt, mut terminate) = (watch(SignalKind::interrupt())?, watch(SignalKind::terminate())?);
+    tokio::select! {
+        output = timeout(patience, command.output()) => match output {
+            Ok(output) => output.map(Some).map_err(PolicyError::Run),
+            Err(_) => Ok(None),
+        },
+        _ = interrupt.recv() => Err(PolicyError::Interrupted),
+        _ = terminate.recv() => Err(PolicyError::Interrupted),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn podmans_answer_is_read() {
+        let said = "/home/app/.local/share/containers/storage\noverlay\n\n5.4.2\n";
+        let info = Info::of(said).unwrap();
+        assert_eq!(
+            (info.root.to_str(), info.version.as_str()),
+            (Some("/home/app/.local/share/containers/storage"), "5.4.2")
+        );
+        let options = info.options();
+        assert_eq!(options, ["--storage-opt", "additionalimagestore=/home/app/.local/share/containers/storage"]);
+        let helper = Info::of("/s\noverlay\n/usr/bin/fuse-overlayfs\n5.4.2\n").unwrap();
+        assert!(helper.options().contains(&"overlay.mount_program=/usr/bin/fuse-overlayfs".into()));
+        assert_eq!(Info::of("/s\nvfs\n\n5.4.2\n").unwrap().options(), Vec::<OsString>::new());
+    }
+
+    #[test]
+    fn another_answer_is_none() {
+        for said in
+            ["", "storage\noverlay\n\n5.4.2\n", "/s\n\n\n5.4.2\n", "/s\noverlay\n", "/s\noverlay\n\n\n", "Error: x\n"]
+        {
+            assert!(matches!(Info::of(said), Err(PolicyError::Info(_))), "{said:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_does_not_end_is_ended() {
+        let ended = run(command("sleep").arg("600"), Duration::from_millis(20)).await.unwrap();
+        assert!(ended.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_is_named() {
+        let error = run(&mut command("/nonexistent/podman"), QUICK).await.unwrap_err();
+        assert!(matches!(&error, PolicyError::Run(source) if source.kind() == io::ErrorKind::NotFound));
+    }
+}
