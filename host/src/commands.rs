@@ -111,11 +111,10 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
         }
         Command::Policy { app, check, write, no_check } => {
             let settings = places.load(&app)?;
-            let state = StateDir::open(&app)?;
-            let history = History::open(&state)?;
+            let history = History::open(&StateDir::open(&app)?)?;
             let containers = ContainersPlaces::of_user(places.home.clone());
             let wanted = policy::Wanted { write, check: check || (write && !no_check) };
-            policy::run(&settings, &history, (&containers, &state.file("")), wanted).await?;
+            policy::run(&settings, &history, &containers, wanted).await?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Status { app, json } => {

@@ -9,6 +9,7 @@ mod interop;
 mod keys;
 mod operate;
 mod plain;
+mod policy;
 mod refusals;
 mod release;
 mod rollback;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
             rollback::SCENARIOS,
             operate::SCENARIOS,
             plain::SCENARIOS,
+            policy::SCENARIOS,
             clear_errors::SCENARIOS,
             keys::SCENARIOS,
             rotation::SCENARIOS,

@@ -13,6 +13,7 @@ fn main() -> ExitCode {
             ("the_host_requires_the_log", the_host_requires_the_log),
             ("a_log_that_is_down_is_named_and_nothing_is_deployed", a_log_that_is_down_is_named),
             ("verifying_needs_no_log", verifying_needs_no_log),
+            ("a_policy_asks_for_the_log_as_well", a_policy_asks_for_the_log),
         ],
     )
 }
@@ -80,4 +81,29 @@ fn verifying_needs_no_log(host: &Host) {
     let answer = host.ask(&tag, &digest);
     host.tool("rekor", &["up", "log"]).ok();
     answer.ok().says("Outcome: deployed");
+}
+
+fn a_policy_asks_for_the_log(host: &Host) {
+    recorded(host.release()).run().ok();
+    let recorded = host.digest("stable").unwrap();
+    host.app("tagship-host policy demo --write").ok().says("rekorPublicKeyPath").says("podman refuses").says("wrote");
+    let unrecorded = host.release().steps("build,push,sign");
+    let tag = unrecorded.tag();
+    unrecorded.run().ok();
+    let unrecorded = host.digest(&tag).unwrap();
+    let pull = |digest: &str| host.app(&format!("podman pull --quiet {IMAGE}@{digest}"));
+    let (taken, refused) = (pull(&recorded), pull(&unrecorded));
+    host.app("rm -r ~/.config/containers/policy.json ~/.config/containers/registries.d").ok();
+    taken.ok();
+    refused.exits(125).says("missing dev.sigstore.cosign/bundle annotation");
+
+    // Without a key in the configuration it is the public log that must know the signature; Podman gets its key.
+    host.app("cp ~/.config/tagship/demo.yaml ~/demo.saved; sed -i '/rekor-keys/d' ~/.config/tagship/demo.yaml").ok();
+    let ran = host.app("tagship-host policy demo --write");
+    host.app("mv ~/demo.saved ~/.config/tagship/demo.yaml; test ! -e ~/.config/containers/policy.json").ok();
+    ran.exits(1)
+        .says("rekorPublicKeyData")
+        .says("RekorSET")
+        .says("hint: another log recorded it")
+        .says("nothing was written");
 }

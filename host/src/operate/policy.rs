@@ -13,8 +13,6 @@ mod plan;
 mod podman;
 mod requirement;
 
-use std::path::Path;
-
 use crate::{
     config::Settings,
     history::History,
@@ -42,11 +40,11 @@ pub struct Wanted {
     pub check: bool,
 }
 
-/// Does it. `room` is a directory of this program's, in case nothing can be made beside Podman's store.
+/// Does it.
 pub async fn run(
     settings: &Settings,
     history: &History,
-    (places, room): (&ContainersPlaces, &Path),
+    places: &ContainersPlaces,
     wanted: Wanted,
 ) -> Result<(), PolicyError> {
     let plan = Plan::of(&places.look()?, &Requirement::of(settings))?;
@@ -61,7 +59,7 @@ pub async fn run(
         (false, true) => drop(files::write(&plan)?),
         (true, _) => {
             let probe = probe(settings, history).await?;
-            let podman = Program::prepare(room).await?;
+            let podman = Program::prepare().await?;
             let proven = prove(&podman, (places, &plan), &probe, wanted).await;
             let cleaned = podman.clean().await;
             proven?;

@@ -1,6 +1,6 @@
 //! What would be written, and how it differs from what is there. Pure: files as text in, files as text out.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use similar::TextDiff;
 use tagship_core::text;
@@ -210,6 +210,8 @@ fn shown(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use tagship_core::explain::Explain;
 
     use super::{super::requirement::tests::requirement, *};

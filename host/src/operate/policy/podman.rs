@@ -8,15 +8,19 @@ use std::{
     env,
     ffi::OsString,
     fs,
+    future::{Future, pending},
+    io,
     path::{Path, PathBuf},
     process::{Output, Stdio},
     time::Duration,
 };
 
+use rustix::process::{Pid, kill_process};
 use tempfile::TempDir;
 use tokio::{
     process::Command,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
+    sync::Mutex,
     time::timeout,
 };
 
@@ -26,6 +30,8 @@ use super::{PolicyError, check::Puller, judge::Pull};
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
 /// The longest for everything else that Podman is asked.
 const QUICK: Duration = Duration::from_secs(30);
+/// How long Podman may take to end when it is asked to.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// What is asked of `podman info`, a line each. The helper that mounts overlays is not there as a rule.
 const INFO: &str = "{{.Store.GraphRoot}}\n{{.Store.GraphDriverName}}\n\
@@ -37,14 +43,16 @@ const INFO: &str = "{{.Store.GraphRoot}}\n{{.Store.GraphDriverName}}\n\
 pub(super) struct Program {
     room: TempDir,
     options: Vec<OsString>,
+    stop: Mutex<Stop>,
     /// Its version, as it says.
     pub version: String,
 }
 
 impl Program {
-    /// Asks Podman where it keeps its images, and makes a room beside them; or here, if nothing can be made there.
-    pub(super) async fn prepare(otherwise: &Path) -> Result<Self, PolicyError> {
-        let output = run(command("podman").args(["info", "--format", INFO]), QUICK).await?;
+    /// Asks Podman where it keeps its images, and makes a room beside them; elsewhere, if nothing can be made there.
+    pub(super) async fn prepare() -> Result<Self, PolicyError> {
+        let mut stop = Stop::watch().map_err(PolicyError::Run)?;
+        let output = run(command("podman").args(["info", "--format", INFO]), QUICK, stop.asked()).await?;
         let said = output.ok_or_else(|| PolicyError::Info("it does not end".into()))?;
         if !said.status.success() {
             return Err(PolicyError::Info(String::from_utf8_lossy(&said.stderr).trim().to_owned()));
@@ -52,10 +60,9 @@ impl Program {
         let info = Info::of(&String::from_utf8_lossy(&said.stdout))?;
         let make = |at: &Path| tempfile::Builder::new().prefix(".tagship-check-").tempdir_in(at);
         let beside = info.root.parent().unwrap_or(&info.root);
-        let room = make(beside).or_else(|_| make(otherwise));
-        let room = room.map_err(|source| PolicyError::Stage { path: otherwise.to_owned(), source })?;
-        let options = info.options();
-        Ok(Self { room, options, version: info.version })
+        let room = make(beside).or_else(|_| make(&env::temp_dir()));
+        let room = room.map_err(|source| PolicyError::Stage { path: beside.to_owned(), source })?;
+        Ok(Self { room, options: info.options(), stop: Mutex::new(stop), version: info.version })
     }
 
     /// Where a home can be staged.
@@ -67,7 +74,7 @@ impl Program {
     pub(super) async fn clean(self) -> Result<(), PolicyError> {
         let path = self.room.keep();
         let Err(source) = fs::remove_dir_all(&path) else { return Ok(()) };
-        let removed = run(command("podman").args(["unshare", "rm", "-rf", "--"]).arg(&path), QUICK).await;
+        let removed = run(command("podman").args(["unshare", "rm", "-rf", "--"]).arg(&path), QUICK, pending()).await;
         match removed {
             Ok(Some(output)) if output.status.success() && !path.exists() => Ok(()),
             _ => Err(PolicyError::Stage { path, source }),
@@ -81,7 +88,8 @@ impl Puller for Program {
         let mut podman = command("podman");
         podman.arg("--root").arg(place("store")).arg("--runroot").arg(place("run")).arg("--tmpdir").arg(place("tmp"));
         podman.args(&self.options).args(["pull", "--quiet", image]).env("HOME", home);
-        let output = run(&mut podman, PATIENCE).await?;
+        let mut stop = self.stop.lock().await;
+        let output = run(&mut podman, PATIENCE, stop.asked()).await?;
         let output =
             output.ok_or_else(|| PolicyError::Endless { image: image.to_owned(), minutes: PATIENCE.as_secs() / 60 })?;
         Ok(Pull::of(output.status.success(), &String::from_utf8_lossy(&output.stderr)))
@@ -135,24 +143,58 @@ fn command(program: &str) -> Command {
     command
 }
 
-/// Runs it to its end; `None` if that does not come in time. A signal to end ends it first, so that what was begun can
-/// be undone.
-async fn run(command: &mut Command, patience: Duration) -> Result<Option<Output>, PolicyError> {
-    let watch = |kind| signal(kind).map_err(PolicyError::Run);
-    let (mut interrupt, mut terminate) = (watch(SignalKind::interrupt())?, watch(SignalKind::terminate())?);
-    tokio::select! {
-        output = timeout(patience, command.output()) => match output {
-            Ok(output) => output.map(Some).map_err(PolicyError::Run),
-            Err(_) => Ok(None),
-        },
-        _ = interrupt.recv() => Err(PolicyError::Interrupted),
-        _ = terminate.recv() => Err(PolicyError::Interrupted),
+/// The signals that ask this program to end. Watched from before the first effect to after the last, so that one which
+/// comes between two pulls is not lost.
+#[derive(Debug)]
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    fn watch() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Runs it to its end; `None` if that does not come in time. When this program is asked to stop, the other is, too, and
+/// it is waited for: what was begun can only be undone once nobody goes on with it.
+async fn run(
+    command: &mut Command,
+    patience: Duration,
+    stop: impl Future<Output = ()>,
+) -> Result<Option<Output>, PolicyError> {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(PolicyError::Run)?;
+    let process = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    let output = child.wait_with_output();
+    tokio::pin!(output);
+    let stopped = tokio::select! {
+        biased;
+        () = stop => true,
+        output = timeout(patience, &mut output) => match output {
+            Ok(output) => return output.map(Some).map_err(PolicyError::Run),
+            Err(_) => false,
+        },
+    };
+    if let Some(process) = process {
+        // It may have ended by itself.
+        let _ = kill_process(process, rustix::process::Signal::TERM);
+        let _ = timeout(GRACE, output).await;
+    }
+    if stopped { Err(PolicyError::Interrupted) } else { Ok(None) }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io;
+    use rustix::fs::{CWD, FileType, Mode};
+    use tokio::io::AsyncReadExt;
 
     use super::*;
 
@@ -182,13 +224,30 @@ mod tests {
 
     #[tokio::test]
     async fn what_does_not_end_is_ended() {
-        let ended = run(command("sleep").arg("600"), Duration::from_millis(20)).await.unwrap();
+        let ended = run(command("sleep").arg("600"), Duration::from_millis(20), pending()).await.unwrap();
         assert!(ended.is_none());
     }
 
     #[tokio::test]
+    async fn who_is_asked_to_stop_asks_the_other_and_waits() {
+        let temp = tempfile::tempdir().unwrap();
+        let (begun, ended) = (temp.path().join("begun"), temp.path().join("ended"));
+        let script = format!(
+            "trap 'echo >{}; exit' TERM; echo >{}; while :; do sleep 0.01; done",
+            ended.display(),
+            begun.display()
+        );
+        rustix::fs::mknodat(CWD, &begun, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let mut begins = tokio::net::unix::pipe::OpenOptions::new().open_receiver(&begun).unwrap();
+        let asked = async { drop(begins.read_u8().await) };
+        let error = run(command("sh").args(["-c", &script]), QUICK, asked).await.unwrap_err();
+        assert!(matches!(error, PolicyError::Interrupted));
+        assert!(ended.exists(), "it had its time to end");
+    }
+
+    #[tokio::test]
     async fn what_is_not_there_is_named() {
-        let error = run(&mut command("/nonexistent/podman"), QUICK).await.unwrap_err();
+        let error = run(&mut command("/nonexistent/podman"), QUICK, pending()).await.unwrap_err();
         assert!(matches!(&error, PolicyError::Run(source) if source.kind() == io::ErrorKind::NotFound));
     }
 }

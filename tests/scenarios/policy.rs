@@ -1,0 +1,277 @@
+//! Podman's own policy, made and proven by `tagship-host policy`: what it prints, writes, and leaves alone.
+//!
+//! Each scenario begins without files of the user's and ends so, since all later pulls of this host would heed them.
+
+use tagship_tests::{Host, IMAGE, Ran, Scenario};
+
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    ("a_policy_is_shown_and_nothing_is_written", shown_only),
+    ("a_policy_is_written_and_podman_enforces_it", written_and_enforced),
+    ("a_policy_is_merged_with_what_others_wrote", merged),
+    ("a_policy_that_refuses_what_runs_is_never_written", wrong_key),
+    ("a_policy_that_lets_unsigned_images_through_is_never_written", hole),
+    ("a_policy_that_podman_cannot_read_is_refused", unreadable),
+    ("a_policy_with_several_keys_is_enforced", several_keys),
+    ("the_policy_of_root_is_the_systems", of_root),
+    ("a_policy_can_be_written_before_the_first_release", before_the_first_release),
+    ("an_interrupted_policy_leaves_nothing", interrupted),
+];
+
+const POLICY: &str = "~/.config/containers/policy.json";
+const REGISTRIES: &str = "~/.config/containers/registries.d";
+const NO_SIGNATURE: &str = "A signature was required, but no signature exists";
+
+/// A host with a proven release, and its user without a policy of his own.
+fn start(host: &Host) {
+    host.baseline();
+    host.app(&format!("rm -rf {POLICY} {REGISTRIES}")).ok();
+    host.root("rm -rf /etc/containers/registries.d").ok();
+}
+
+fn end(host: &Host) {
+    host.app(&format!("rm -rf {POLICY} {REGISTRIES}")).ok();
+    host.root("rm -rf /etc/containers/registries.d").ok();
+}
+
+fn policy(host: &Host, flags: &str) -> Ran {
+    host.app(&format!("tagship-host policy demo {flags}"))
+}
+
+/// Everything that a check could leave behind: images and their names, Podman's files, rooms beside the store.
+fn traces(host: &Host) -> String {
+    let script = format!(
+        "podman images --all --no-trunc --format '{{{{.Id}}}} {{{{.Names}}}}' | sort; podman ps --format '{{{{.Names}}}} {{{{.ImageID}}}}' | sort
+         find ~/.config/containers /etc/containers -type f,l -exec sha256sum {{}} + | sort -k 2
+         ls -A ~/.local/share/containers ~/.local/state/tagship/demo; pgrep --count catatonit || true"
+    );
+    host.app(&script).text
+}
+
+/// The digest that runs, and one of an image in the same repository that nobody signed.
+fn signed_and_unsigned(host: &Host) -> (String, String) {
+    let signed = host.digest("stable").unwrap();
+    let tag = host.next_version();
+    host.app(&format!(
+        "podman tag localhost/base:1 {IMAGE}:{tag} && podman push --quiet --authfile ~/ci-auth.json {IMAGE}:{tag}; podman rmi {IMAGE}:{tag}"
+    ))
+    .ok();
+    (signed, host.digest(&tag).unwrap())
+}
+
+fn pull(host: &Host, digest: &str) -> Ran {
+    host.app(&format!("podman pull --quiet {IMAGE}@{digest}"))
+}
+
+fn shown_only(host: &Host) {
+    start(host);
+    let before = traces(host);
+    policy(host, "")
+        .ok()
+        .says_in_order(&[
+            "/home/app/.config/containers/policy.json <==",
+            "insecureAcceptAnything",
+            "\"sigstoreSigned\"",
+            "/etc/containers/cosign-app.pub",
+            "matchRepository",
+            "/home/app/.config/containers/registries.d/tagship-registry.test-5000-chris-demo.yaml <==",
+            "use-sigstore-attachments: true",
+            "--- /etc/containers/policy.json",
+            "+++ /home/app/.config/containers/policy.json",
+        ])
+        .says("no longer reads /etc/containers/policy.json")
+        .says("nothing was written");
+    assert_eq!(before, traces(host));
+    // Tried before it is written, by real pulls, and nothing of these stays.
+    policy(host, "--check").ok().says("podman pulls it").says("podman refuses").never_says("wrote");
+    assert_eq!(before, traces(host));
+    end(host);
+}
+
+fn written_and_enforced(host: &Host) {
+    start(host);
+    let (signed, unsigned) = signed_and_unsigned(host);
+    pull(host, &unsigned).ok();
+    host.app(&format!("podman rmi {IMAGE}@{unsigned}")).ok();
+    let before = host.state();
+    policy(host, "--write").ok().says("podman pulls it").says("podman refuses").says("wrote /home/app/.config");
+    assert_eq!(before, host.state(), "production is as it was");
+    pull(host, &signed).ok();
+    pull(host, &unsigned).exits(125).says(NO_SIGNATURE);
+    // The service, by which deploys pull, reads the same files.
+    host.app(&format!(
+        "curl --silent --unix-socket $XDG_RUNTIME_DIR/podman/podman.sock -X POST 'http://d/v1.41/images/create?fromImage={IMAGE}@{unsigned}'"
+    ))
+    .ok()
+    .says(NO_SIGNATURE);
+    // A release goes through under it.
+    host.release().run().ok();
+    let written = traces(host);
+    policy(host, "--write").ok().says("nothing would change").says("podman refuses").never_says("wrote");
+    assert_eq!(written, traces(host));
+    end(host);
+}
+
+fn merged(host: &Host) {
+    start(host);
+    host.root("mkdir -p /etc/containers/registries.d; printf 'default-docker:\\n  lookaside: file:///var/lib/containers/sigstore\\n' >/etc/containers/registries.d/default.yaml").ok();
+    // A policy of somebody's: refused unless named, a rule for the same image, one of another's, its own indentation.
+    host.app(&format!(
+        r#"cat >{POLICY} <<'JSON'
+{{
+  "default": [{{"type": "reject"}}],
+  "transports": {{
+    "docker-daemon": {{"": [{{"type": "insecureAcceptAnything"}}]}},
+    "docker": {{
+      "quay.io/other": [ {{"type": "insecureAcceptAnything"}} ],
+      "{IMAGE}": [{{"type": "insecureAcceptAnything"}}]
+    }}
+  }}
+}}
+JSON"#
+    ))
+    .ok();
+    let (signed, unsigned) = signed_and_unsigned(host);
+    policy(host, "--write")
+        .ok()
+        .says("-      \"registry.test:5000/chris/demo\": [{\"type\": \"insecureAcceptAnything\"}]")
+        .says("+          \"type\": \"sigstoreSigned\"")
+        .says("had a rule that is replaced: it accepts everything")
+        .says(
+            "link /home/app/.config/containers/registries.d/default.yaml -> /etc/containers/registries.d/default.yaml",
+        );
+    let text = host.app(&format!("cat {POLICY} {REGISTRIES}/default.yaml")).ok();
+    text.says("  \"default\": [{\"type\": \"reject\"}],\n")
+        .says("      \"quay.io/other\": [ {\"type\": \"insecureAcceptAnything\"} ],\n")
+        .says("    \"docker-daemon\": {\"\": [{\"type\": \"insecureAcceptAnything\"}]},\n")
+        .says("lookaside: file:///var/lib/containers/sigstore");
+    pull(host, &signed).ok();
+    pull(host, &unsigned).exits(125).says(NO_SIGNATURE);
+    let other = IMAGE.replace("demo", "other");
+    host.app(&format!(
+        "podman push --quiet --authfile ~/ci-auth.json localhost/base:1 {other}:1 && podman pull --quiet {other}:1"
+    ))
+    .exits(125)
+    .says("is rejected by policy");
+    end(host);
+}
+
+fn wrong_key(host: &Host) {
+    start(host);
+    host.app("cd; rm -f stranger.*; TAGSHIP_KEY_PASSWORD=long-enough tagship keygen --output stranger").ok();
+    host.root("install -m 644 /home/app/stranger.pub /etc/containers/stranger.pub").ok();
+    host.app("cp ~/.config/tagship/demo.yaml ~/demo.saved; sed -i 's#cosign-app.pub#stranger.pub#' ~/.config/tagship/demo.yaml").ok();
+    let before = traces(host);
+    let ran = policy(host, "--write");
+    host.app("mv ~/demo.saved ~/.config/tagship/demo.yaml").ok();
+    assert_eq!(before, traces(host));
+    ran.exits(1)
+        .says("nothing was written")
+        .says("Podman refuses the signed image")
+        .says("signature verification failed")
+        .says("hint: it is signed by another key");
+    host.root("rm /etc/containers/stranger.pub").ok();
+    end(host);
+}
+
+fn hole(host: &Host) {
+    start(host);
+    // A rule for the one tag that the check pulls without a signature.
+    let digest = host.digest("stable").unwrap().replace(':', "-");
+    host.app(&format!(
+        r#"printf '{{"default":[{{"type":"reject"}}],"transports":{{"docker":{{"{IMAGE}:{digest}.sig":[{{"type":"insecureAcceptAnything"}}]}}}}}}' >{POLICY}"#
+    ))
+    .ok();
+    let before = traces(host);
+    policy(host, "--write")
+        .exits(1)
+        .says("warning:")
+        .says("it accepts everything, signed or not")
+        .says("Podman lets registry.test:5000/chris/demo:sha256-")
+        .says("nothing was written");
+    assert_eq!(before, traces(host));
+    end(host);
+}
+
+fn unreadable(host: &Host) {
+    start(host);
+    for (text, words) in [
+        ("{", "policy.json"),
+        (r#"{"default": []}"#, "empty list"),
+        (r#"{"default":[{"type":"reject"}],"default":[{"type":"reject"}]}"#, "twice"),
+    ] {
+        host.app(&format!("printf '%s' '{text}' >{POLICY}")).ok();
+        let before = traces(host);
+        policy(host, "--write").exits(2).says(words).says("hint:");
+        assert_eq!(before, traces(host), "{text}");
+    }
+    host.app(&format!("rm {POLICY}; mkdir {REGISTRIES}; printf 'docker: [' >{REGISTRIES}/bad.yaml")).ok();
+    policy(host, "").exits(2).says("bad.yaml").says("hint:");
+    end(host);
+}
+
+fn several_keys(host: &Host) {
+    start(host);
+    host.app("cd; rm -f stranger.*; TAGSHIP_KEY_PASSWORD=long-enough tagship keygen --output stranger").ok();
+    host.root("install -m 644 /home/app/stranger.pub /etc/containers/stranger.pub").ok();
+    host.app("cp ~/.config/tagship/demo.yaml ~/demo.saved; sed -i 's#keys: .*#keys: [/etc/containers/stranger.pub, /etc/containers/cosign-app.pub]#' ~/.config/tagship/demo.yaml").ok();
+    let ran = policy(host, "--write");
+    host.app("mv ~/demo.saved ~/.config/tagship/demo.yaml").ok();
+    ran.ok().says("\"keyPaths\"").says("Podman 5.2 or later").says("podman refuses").says("wrote");
+    host.root("rm /etc/containers/stranger.pub").ok();
+    end(host);
+}
+
+fn of_root(host: &Host) {
+    start(host);
+    // Root's own Podman: root's configuration, and the account that the user's Podman has.
+    host.root("cp /etc/containers/policy.json /root/policy.saved; mkdir -p /root/.config/tagship /root/.config/containers; cp /home/app/.config/tagship/demo.yaml /root/.config/tagship/; cp /home/app/.config/containers/auth.json /root/.config/containers/").ok();
+    let ran = host.root("REGISTRY_AUTH_FILE=/root/.config/containers/auth.json tagship-host policy demo --write");
+    let written = host.root("cat /etc/containers/policy.json /etc/containers/registries.d/*; podman images --all; ls -A /var/lib/containers");
+    // For the user, who has no files of his own, the system's hold.
+    let (signed, unsigned) = signed_and_unsigned(host);
+    let (pulled, refused) = (pull(host, &signed), pull(host, &unsigned));
+    host.root("cp /root/policy.saved /etc/containers/policy.json; rm -rf /etc/containers/registries.d /root/.config /root/.local /root/policy.saved; podman image prune --all --force").ok();
+    ran.ok()
+        .says("+++ /etc/containers/policy.json")
+        .says("wrote /etc/containers/policy.json and /etc/containers/registries.d/tagship-");
+    written.ok().says("sigstoreSigned").says("use-sigstore-attachments").never_says("tagship-check");
+    pulled.ok();
+    refused.exits(125).says(NO_SIGNATURE);
+    end(host);
+}
+
+fn before_the_first_release(host: &Host) {
+    start(host);
+    host.app("cp ~/.config/tagship/demo.yaml ~/demo.saved; echo 'moving-tag: not-yet' >>~/.config/tagship/demo.yaml")
+        .ok();
+    let forgetful = |flags: &str| host.app(&format!("XDG_STATE_HOME=$(mktemp -d) tagship-host policy demo {flags}"));
+    let before = traces(host);
+    let checked = forgetful("--write");
+    let after = traces(host);
+    let unchecked = forgetful("--write --no-check");
+    host.app("mv ~/demo.saved ~/.config/tagship/demo.yaml").ok();
+    checked.exits(1).says("none was proven here").says("--no-check");
+    assert_eq!(before, after);
+    unchecked.ok().says("wrote /home/app/.config/containers/policy.json");
+    policy(host, "--no-check").exits(2);
+    end(host);
+}
+
+fn interrupted(host: &Host) {
+    start(host);
+    let before = traces(host);
+    // A registry that takes every connection and never says a word.
+    host.root("systemctl kill --signal=STOP nginx.service").ok();
+    let ran = host.app(
+        "exec 3< <(exec inotifywait --monitor --event create --format %f ~/.local/share/containers 2>&1); watch=$!
+         while read -r -u 3 line && [[ $line != 'Watches established.' ]]; do :; done
+         tagship-host policy demo --write & pid=$!
+         while read -r -u 3 line && [[ $line != .tagship-check-* ]]; do :; done
+         kill -TERM $pid; wait $pid; code=$?
+         kill $watch; exit $code",
+    );
+    host.root("systemctl kill --signal=CONT nginx.service").ok();
+    ran.exits(1).says("interrupted").within(std::time::Duration::from_secs(30));
+    assert_eq!(before, traces(host));
+    end(host);
+}
