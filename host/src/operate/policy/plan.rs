@@ -136,6 +136,11 @@ impl Plan {
             ));
         }
         let mut warnings = merged.exceptions;
+        if requirement.unseen {
+            let text = "Podman reads signatures of the format sig alone, and `formats` names bundle alone: \
+                        what has no `.sig` beside its bundle can then no longer be pulled";
+            warnings.push(text.to_owned());
+        }
         warnings.extend(attachments::exceptions(&entries, &scope).map_err(directory)?);
         Ok(Self { policy, attachments, links, entries, notes, warnings })
     }
@@ -311,6 +316,14 @@ mod tests {
         let found = Found { policy: Some(("/etc/containers/policy.json".into(), policy)), ..first(vec![]) };
         let plan = plan(&found);
         assert!(plan.warnings.len() == 1 && plan.warnings[0].contains("accepts everything"), "{:?}", plan.warnings);
+    }
+
+    #[test]
+    fn signatures_that_podman_does_not_see_are_a_warning() {
+        let mut unseen = requirement(IMAGE, &["/etc/app.pub"]);
+        unseen.unseen = true;
+        let warnings = Plan::of(&first(vec![]), &unseen).unwrap().warnings;
+        assert!(warnings.len() == 1 && warnings[0].contains(".sig"), "{warnings:?}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tagship_core::{
     reference::Repository,
-    signature::{AnnotationRule, PublicKey, Rekor},
+    signature::{AnnotationRule, Format, PublicKey, Rekor},
 };
 
 use crate::config::{RootFile, Settings};
@@ -23,6 +23,8 @@ pub(super) struct Requirement {
     log: Log,
     /// What the app's settings ask for and Podman cannot.
     pub unchecked: Vec<&'static str>,
+    /// Set if the settings take signatures that Podman does not see, and none that it does.
+    pub unseen: bool,
 }
 
 /// Whose record of a signature Podman wants to see.
@@ -75,7 +77,8 @@ impl Requirement {
         if verify.annotations != AnnotationRule::Off {
             unchecked.push("the version that was signed with the digest");
         }
-        Self { repository: settings.image.clone(), keys: paths(&verify.keys), log, unchecked }
+        let unseen = !verify.formats.has(Format::Sig);
+        Self { repository: settings.image.clone(), keys: paths(&verify.keys), log, unchecked, unseen }
     }
 
     /// The image's scope in Podman's files: its name in full, Docker Hub's short names written out.
@@ -141,6 +144,8 @@ fn one_or_all(keys: &[PathBuf]) -> (Option<&Path>, Option<&[PathBuf]>) {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use tagship_core::signature::Formats;
+
     use super::*;
 
     /// A rule for this image with these keys and no log.
@@ -150,6 +155,7 @@ pub(super) mod tests {
             keys: keys.iter().map(PathBuf::from).collect(),
             log: Log::None,
             unchecked: Vec::new(),
+            unseen: false,
         }
     }
 
@@ -202,6 +208,9 @@ pub(super) mod tests {
             let requirement = Requirement::of(&settings);
             assert_eq!((requirement.log, requirement.unchecked.len()), (log, unchecked), "{rekor:?}");
         }
+        assert!(!Requirement::of(&settings).unseen);
+        settings.verify.formats = Formats::among(&[Format::Bundle]).unwrap();
+        assert!(Requirement::of(&settings).unseen);
         settings.verify.annotations = AnnotationRule::Required;
         assert!(Requirement::of(&settings).unchecked.iter().any(|what| what.contains("version")));
     }
