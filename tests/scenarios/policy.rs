@@ -12,6 +12,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("a_policy_that_lets_unsigned_images_through_is_never_written", hole),
     ("a_policy_that_podman_cannot_read_is_refused", unreadable),
     ("a_policy_with_several_keys_is_enforced", several_keys),
+    ("a_policy_for_a_podman_without_sigstore_is_never_written", without_sigstore),
     ("the_policy_of_root_is_the_systems", of_root),
     ("a_policy_can_be_written_before_the_first_release", before_the_first_release),
     ("an_interrupted_policy_leaves_nothing", interrupted),
@@ -39,12 +40,10 @@ fn policy(host: &Host, flags: &str) -> Ran {
 
 /// Everything that a check could leave behind: images and their names, Podman's files, rooms beside the store.
 fn traces(host: &Host) -> String {
-    let script = format!(
-        "podman images --all --no-trunc --format '{{{{.Id}}}} {{{{.Names}}}}' | sort; podman ps --format '{{{{.Names}}}} {{{{.ImageID}}}}' | sort
-         find ~/.config/containers /etc/containers -type f,l -exec sha256sum {{}} + | sort -k 2
-         ls -A ~/.local/share/containers ~/.local/state/tagship/demo; pgrep --count catatonit || true"
-    );
-    host.app(&script).text
+    let script = "podman images --all --no-trunc --format '{{.Id}} {{.Names}}' | sort; podman ps --format '{{.Names}} {{.ImageID}}' | sort
+         find ~/.config/containers /etc/containers -type f,l -exec sha256sum {} + | sort -k 2
+         ls -A ~/.local/share/containers ~/.local/state/tagship/demo; pgrep --count catatonit || true";
+    host.app(script).text
 }
 
 /// The digest that runs, and one of an image in the same repository that nobody signed.
@@ -218,6 +217,28 @@ fn several_keys(host: &Host) {
     host.app("mv ~/demo.saved ~/.config/tagship/demo.yaml").ok();
     ran.ok().says("\"keyPaths\"").says("Podman 5.2 or later").says("podman refuses").says("wrote");
     host.root("rm /etc/containers/stranger.pub").ok();
+    end(host);
+}
+
+fn without_sigstore(host: &Host) {
+    start(host);
+    // Debian 12's Podman, word by word, where it is asked to pull.
+    host.app(
+        r#"mkdir ~/old; cat >~/old/podman <<'SH'
+#!/bin/sh
+case " $* " in
+*' pull '*) echo 'Error: Source image rejected: Debian-local change: sigstore disabled' >&2; exit 125 ;;
+*) exec /usr/bin/podman "$@" ;;
+esac
+SH
+chmod 755 ~/old/podman"#,
+    )
+    .ok();
+    let before = traces(host);
+    let ran = host.app("PATH=$HOME/old:$PATH tagship-host policy demo --write");
+    assert_eq!(before, traces(host));
+    host.app("rm -r ~/old").ok();
+    ran.exits(1).says("nothing was written").says("built without sigstore signatures").says("hint: Debian 12's Podman");
     end(host);
 }
 

@@ -12,6 +12,7 @@ mod judge;
 mod plan;
 mod podman;
 mod requirement;
+mod splice;
 
 use crate::{
     config::Settings,

@@ -209,6 +209,8 @@ fn is_empty(line: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const SCOPE: &str = "registry.test:5000/chris/demo";
@@ -229,14 +231,14 @@ mod tests {
         let Merged::New(new) = merged(&others).unwrap() else { panic!("not new") };
         assert_eq!(new.name, "tagship-registry.test-5000-chris-demo.yaml");
         assert!(new.text.ends_with("docker:\n  registry.test:5000/chris/demo:\n    use-sigstore-attachments: true\n"));
-        let again = merge(&[new.clone()], SCOPE).unwrap();
+        let again = merge(std::slice::from_ref(&new), SCOPE).unwrap();
         assert_eq!(again, Merged::On { scope: SCOPE.into(), name: new.name });
     }
 
     #[test]
     fn an_address_as_registry_is_no_list() {
         let Merged::New(new) = merge(&[], "[::1]:5000/demo").unwrap() else { panic!("not new") };
-        let again = merge(&[new.clone()], "[::1]:5000/demo").unwrap();
+        let again = merge(std::slice::from_ref(&new), "[::1]:5000/demo").unwrap();
         assert_eq!(again, Merged::On { scope: "[::1]:5000/demo".into(), name: new.name });
     }
 
@@ -343,5 +345,13 @@ mod tests {
         let found = exceptions(&[entry("a.yaml", text)], SCOPE).unwrap();
         assert_eq!(found.len(), 1);
         assert!(found[0].contains("demo:v1"), "{found:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in "[-a:{}\\[\\]'\"# |>&*?\n]{0,60}|\\PC{0,40}", below in "[-a:{}\\[\\]'\"# \n]{0,30}") {
+            let _ = merged(&[&text]);
+            let _ = merged(&[&format!("docker:\n  {SCOPE}:{below}"), "docker: {}\n"]);
+        }
     }
 }

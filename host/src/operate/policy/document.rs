@@ -3,16 +3,10 @@
 //! What is not the app's rule stays as it stands, byte by byte: the file may be a distribution's or an administrator's.
 //! How a file becomes text, and when it is written, is `files`' business.
 
-use std::ops::Range;
+use serde_json::{Map, Value};
+use tagship_core::signature::json as strict;
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
-use serde_json::{Map, Value, value::RawValue};
-use tagship_core::signature::json;
-
-use super::requirement::Requirement;
+use super::{requirement::Requirement, splice::splice};
 
 /// The largest policy that is read. Those of distributions have some hundred bytes.
 pub(super) const LARGEST: usize = 1024 * 1024;
@@ -32,12 +26,12 @@ pub(super) struct Merged {
     pub exceptions: Vec<String>,
 }
 
-/// Why a policy cannot be added to. None of the texts quotes the file: it is shown where it is displayed as a whole.
+/// Why a policy cannot be added to.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// Not JSON, or a key twice.
     #[error("it is not JSON as Podman reads it")]
-    Json(#[from] json::JsonError),
+    Json(#[from] strict::JsonError),
     /// Some part has another form than containers-policy.json(5) gives it.
     #[error("{0}")]
     Shape(String),
@@ -52,7 +46,7 @@ fn shape<T>(why: impl Into<String>) -> Result<T, Fault> {
 
 /// Puts the app's rule where Podman looks for its image. What stood there for the same scope is replaced.
 pub(super) fn merge(text: &str, requirement: &Requirement) -> Result<Merged, Fault> {
-    let before: Value = json::parse(text.as_bytes(), LARGEST)?;
+    let before: Value = strict::parse(text.as_bytes(), LARGEST)?;
     let scopes = check(&before)?;
     let scope = requirement.scope();
     let rules = requirement.rules()?;
@@ -66,7 +60,7 @@ pub(super) fn merge(text: &str, requirement: &Requirement) -> Result<Merged, Fau
     put(&mut after, &["transports", "docker", &scope], rules);
     let edited = splice(text, &["transports", "docker", &scope], requirement)?;
     // The edit is by text, so that it changes nothing else; what decides is that it means what was meant.
-    let same = json::parse::<Value>(edited.as_bytes(), LARGEST).is_ok_and(|edited| edited == after);
+    let same = strict::parse::<Value>(edited.as_bytes(), LARGEST).is_ok_and(|edited| edited == after);
     let text = if same { edited } else { format!("{}\n", serde_json::to_string_pretty(&after)?) };
     Ok(Merged { text, notes, exceptions })
 }
@@ -187,145 +181,11 @@ fn put(at: &mut Value, path: &[&str], new: Value) {
     }
 }
 
-/// The members of one object, each with its value's text in the file.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        struct Object;
-
-        impl<'de> Visitor<'de> for Object {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Members<'de>, A::Error> {
-                let mut members = Vec::new();
-                while let Some(entry) = entries.next_entry()? {
-                    members.push(entry);
-                }
-                Ok(Members(members))
-            }
-        }
-
-        input.deserialize_map(Object)
-    }
-}
-
-/// The text with the value at this path replaced or added, in the file's own style.
-fn splice(text: &str, path: &[&str], requirement: &Requirement) -> Result<String, Fault> {
-    let trimmed = text.trim_end();
-    let start = text.len() - text.trim_start().len();
-    let mut object = start..trimmed.len();
-    let mut unit = "    ".to_owned();
-    let mut rest = path;
-    loop {
-        let slice = text.get(object.clone()).unwrap_or_default();
-        let Members(members) = serde_json::from_str(slice)?;
-        let place = |value: &RawValue| {
-            // Both are parts of one string: the difference of their addresses is the offset.
-            let at = value.get().as_ptr() as usize - text.as_ptr() as usize;
-            at..at + value.get().len()
-        };
-        let own = members.last().map(|(_, value)| indent_at(text, place(value).start).to_owned());
-        if object.start == start
-            && let Some(own) = own.as_deref().filter(|own| !own.is_empty())
-        {
-            unit = own.to_owned();
-        }
-        let Some((key, below)) = rest.split_first() else { return shape("nothing to write") };
-        match members.iter().find(|(name, _)| name == key) {
-            Some((_, value)) if below.is_empty() => {
-                let at = place(value);
-                let new = indented(&requirement.text(&unit)?, indent_at(text, at.start));
-                let new = if slice.contains('\n') { new } else { compact(&requirement.rules()?)? };
-                return Ok(replace(text, at, &new));
-            }
-            Some((_, value)) => {
-                object = place(value);
-                rest = below;
-            }
-            None => {
-                let hole = Hole { object, last: members.last().map(|(_, value)| place(value).end), indent: own };
-                return insert(text, hole, &unit, rest, requirement);
-            }
-        }
-    }
-}
-
-/// Where in an object something is to be added.
-struct Hole {
-    object: Range<usize>,
-    /// The end of its last member, if it has one.
-    last: Option<usize>,
-    /// How that is indented.
-    indent: Option<String>,
-}
-
-/// Adds the members that are missing on the way, and the rule, behind an object's last member.
-fn insert(text: &str, hole: Hole, unit: &str, path: &[&str], requirement: &Requirement) -> Result<String, Fault> {
-    let Hole { object, last, indent: own } = hole;
-    let closing = indent_at(text, object.start).to_owned();
-    let indent = own.unwrap_or_else(|| format!("{closing}{unit}"));
-    let flat = last.is_some() && !text.get(object.clone()).unwrap_or_default().contains('\n');
-    let (at, comma) = match last {
-        Some(end) => (end..end, ","),
-        None => (object.start + 1..object.end - 1, ""),
-    };
-    let mut new = String::from(comma);
-    if flat {
-        let mut value = requirement.rules()?;
-        for key in path.iter().skip(1).rev() {
-            value = Value::Object([((*key).to_owned(), value)].into_iter().collect());
-        }
-        let key = path.first().map(|key| compact(&Value::from(*key))).transpose()?.unwrap_or_default();
-        new.push_str(&format!("{key}:{}", compact(&value)?));
-        return Ok(replace(text, at, &new));
-    }
-    let mut depth = indent.clone();
-    for (position, key) in path.iter().enumerate() {
-        new.push_str(&format!("\n{depth}{}: ", compact(&Value::from(*key))?));
-        if position + 1 < path.len() {
-            new.push('{');
-            depth.push_str(unit);
-        }
-    }
-    new.push_str(&indented(&requirement.text(unit)?, &depth));
-    for _ in path.iter().skip(1) {
-        depth.truncate(depth.len().saturating_sub(unit.len()));
-        new.push_str(&format!("\n{depth}}}"));
-    }
-    if last.is_none() {
-        new.push_str(&format!("\n{closing}"));
-    }
-    Ok(replace(text, at, &new))
-}
-
-fn compact(value: &Value) -> Result<String, serde_json::Error> {
-    serde_json::to_string(value)
-}
-
-fn replace(text: &str, at: Range<usize>, new: &str) -> String {
-    let (before, after) = (text.get(..at.start).unwrap_or_default(), text.get(at.end..).unwrap_or_default());
-    format!("{before}{new}{after}")
-}
-
-/// The white space at the start of the line that this place is in.
-fn indent_at(text: &str, at: usize) -> &str {
-    let line = text.get(..at).unwrap_or_default().rsplit('\n').next().unwrap_or_default();
-    let end = line.len() - line.trim_start().len();
-    line.get(..end).unwrap_or_default()
-}
-
-/// All lines but the first moved to the right.
-fn indented(text: &str, indent: &str) -> String {
-    text.replace('\n', &format!("\n{indent}"))
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
     use super::{super::requirement::tests::requirement, *};
 
     const IMAGE: &str = "git.example.org/chris/app";
@@ -493,5 +353,37 @@ mod tests {
     fn the_policy_for_none_refuses_and_can_be_added_to() {
         let merged = merged(NONE).unwrap();
         assert!(merged.notes[0].contains("refuses everything"));
+    }
+
+    proptest! {
+        #[test]
+        fn only_the_apps_rule_changes(
+            docker in proptest::collection::btree_map("[a-z./*:\\PC]{0,12}", 0..3usize, 0..5),
+            other in proptest::option::of("\\PC{0,8}"),
+            with_app in any::<bool>(),
+            pretty in any::<bool>(),
+        ) {
+            let rule = |kind: usize| json!([{"type": (["reject", "insecureAcceptAnything", "signedBy"][kind])}]);
+            let mut scopes: Map<String, Value> = docker.into_iter().map(|(scope, kind)| (scope, rule(kind))).collect();
+            if with_app {
+                scopes.insert(IMAGE.to_owned(), rule(0));
+            }
+            let mut policy = json!({"default": rule(1), "transports": {"docker": scopes, "atomic": {}}});
+            if let Some(other) = other {
+                policy[format!("x{other}")] = json!({"transports": {"docker": {}}, "n": 1.5});
+            }
+            let text = if pretty { serde_json::to_string_pretty(&policy).unwrap() } else { policy.to_string() };
+            let rule = requirement(IMAGE, &["/etc/app.pub"]);
+            let edited = splice(&text, &["transports", "docker", IMAGE], &rule).unwrap();
+            put(&mut policy, &["transports", "docker", IMAGE], rule.rules().unwrap());
+            prop_assert_eq!(serde_json::from_str::<Value>(&edited).unwrap(), policy);
+            prop_assert_eq!(merge(&text, &rule).unwrap().text, edited);
+        }
+
+        #[test]
+        fn never_panics(text in "[\\[\\]{}\":,a \n]{0,60}|\\PC{0,40}", tail in "[\\[\\]{}\":,a]{0,20}") {
+            let _ = merged(&text);
+            let _ = merged(&format!("{{\"default\":[{{\"type\":\"reject\"}}],{tail}"));
+        }
     }
 }
