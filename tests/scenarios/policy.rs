@@ -22,16 +22,47 @@ const POLICY: &str = "~/.config/containers/policy.json";
 const REGISTRIES: &str = "~/.config/containers/registries.d";
 const NO_SIGNATURE: &str = "A signature was required, but no signature exists";
 
-/// A host with a proven release, and its user without a policy of his own.
-fn start(host: &Host) {
+/// A host with a proven release, whose user has no policy of his own: now, and again when this is dropped.
+struct Bare<'a>(&'a Host);
+
+fn bare(host: &Host) -> Bare<'_> {
     host.baseline();
-    host.app(&format!("rm -rf {POLICY} {REGISTRIES}")).ok();
-    host.root("rm -rf /etc/containers/registries.d").ok();
+    let bare = Bare(host);
+    bare.clear();
+    bare
 }
 
-fn end(host: &Host) {
-    host.app(&format!("rm -rf {POLICY} {REGISTRIES}")).ok();
-    host.root("rm -rf /etc/containers/registries.d").ok();
+impl Bare<'_> {
+    /// What a scenario has mended itself, or could not any more because it failed.
+    fn clear(&self) {
+        self.0.app(&format!(
+            "rm -rf {POLICY} {REGISTRIES} ~/old ~/stranger.*; test ! -e ~/demo.saved || mv ~/demo.saved ~/.config/tagship/demo.yaml"
+        ));
+        self.0.root(
+            "rm -rf /etc/containers/registries.d /etc/containers/stranger.pub /root/.config /root/.local
+             test ! -e /root/policy.saved || mv /root/policy.saved /etc/containers/policy.json
+             systemctl kill --signal=CONT nginx.service",
+        );
+    }
+
+    /// Changes the app's configuration by a sed script, until the end.
+    fn configure(&self, script: &str) {
+        self.0
+            .app(&format!("cp ~/.config/tagship/demo.yaml ~/demo.saved; sed -i '{script}' ~/.config/tagship/demo.yaml"))
+            .ok();
+    }
+
+    /// A key that signed nothing here.
+    fn stranger(&self) {
+        self.0.app("cd; TAGSHIP_KEY_PASSWORD=long-enough tagship keygen --output stranger").ok();
+        self.0.root("install -m 644 /home/app/stranger.pub /etc/containers/stranger.pub").ok();
+    }
+}
+
+impl Drop for Bare<'_> {
+    fn drop(&mut self) {
+        self.clear();
+    }
 }
 
 fn policy(host: &Host, flags: &str) -> Ran {
@@ -62,7 +93,7 @@ fn pull(host: &Host, digest: &str) -> Ran {
 }
 
 fn shown_only(host: &Host) {
-    start(host);
+    let _bare = bare(host);
     let before = traces(host);
     policy(host, "")
         .ok()
@@ -83,11 +114,10 @@ fn shown_only(host: &Host) {
     // Tried before it is written, by real pulls, and nothing of these stays.
     policy(host, "--check").ok().says("podman pulls it").says("podman refuses").never_says("wrote");
     assert_eq!(before, traces(host));
-    end(host);
 }
 
 fn written_and_enforced(host: &Host) {
-    start(host);
+    let _bare = bare(host);
     let (signed, unsigned) = signed_and_unsigned(host);
     pull(host, &unsigned).ok();
     host.app(&format!("podman rmi {IMAGE}@{unsigned}")).ok();
@@ -107,11 +137,10 @@ fn written_and_enforced(host: &Host) {
     let written = traces(host);
     policy(host, "--write").ok().says("nothing would change").says("podman refuses").never_says("wrote");
     assert_eq!(written, traces(host));
-    end(host);
 }
 
 fn merged(host: &Host) {
-    start(host);
+    let _bare = bare(host);
     host.root("mkdir -p /etc/containers/registries.d; printf 'default-docker:\\n  lookaside: file:///var/lib/containers/sigstore\\n' >/etc/containers/registries.d/default.yaml").ok();
     // A policy of somebody's: refused unless named, a rule for the same image, one of another's, its own indentation.
     host.app(&format!(
@@ -151,29 +180,24 @@ JSON"#
     ))
     .exits(125)
     .says("is rejected by policy");
-    end(host);
 }
 
 fn wrong_key(host: &Host) {
-    start(host);
-    host.app("cd; rm -f stranger.*; TAGSHIP_KEY_PASSWORD=long-enough tagship keygen --output stranger").ok();
-    host.root("install -m 644 /home/app/stranger.pub /etc/containers/stranger.pub").ok();
-    host.app("cp ~/.config/tagship/demo.yaml ~/demo.saved; sed -i 's#cosign-app.pub#stranger.pub#' ~/.config/tagship/demo.yaml").ok();
+    let bare = bare(host);
+    bare.stranger();
+    bare.configure("s#cosign-app.pub#stranger.pub#");
     let before = traces(host);
     let ran = policy(host, "--write");
-    host.app("mv ~/demo.saved ~/.config/tagship/demo.yaml").ok();
     assert_eq!(before, traces(host));
     ran.exits(1)
         .says("nothing was written")
         .says("Podman refuses the signed image")
         .says("signature verification failed")
         .says("hint: it is signed by another key");
-    host.root("rm /etc/containers/stranger.pub").ok();
-    end(host);
 }
 
 fn hole(host: &Host) {
-    start(host);
+    let _bare = bare(host);
     // A rule for the one tag that the check pulls without a signature.
     let digest = host.digest("stable").unwrap().replace(':', "-");
     host.app(&format!(
@@ -188,11 +212,10 @@ fn hole(host: &Host) {
         .says("Podman lets registry.test:5000/chris/demo:sha256-")
         .says("nothing was written");
     assert_eq!(before, traces(host));
-    end(host);
 }
 
 fn unreadable(host: &Host) {
-    start(host);
+    let _bare = bare(host);
     for (text, words) in [
         ("{", "policy.json"),
         (r#"{"default": []}"#, "empty list"),
@@ -205,23 +228,18 @@ fn unreadable(host: &Host) {
     }
     host.app(&format!("rm {POLICY}; mkdir {REGISTRIES}; printf 'docker: [' >{REGISTRIES}/bad.yaml")).ok();
     policy(host, "").exits(2).says("bad.yaml").says("hint:");
-    end(host);
 }
 
 fn several_keys(host: &Host) {
-    start(host);
-    host.app("cd; rm -f stranger.*; TAGSHIP_KEY_PASSWORD=long-enough tagship keygen --output stranger").ok();
-    host.root("install -m 644 /home/app/stranger.pub /etc/containers/stranger.pub").ok();
-    host.app("cp ~/.config/tagship/demo.yaml ~/demo.saved; sed -i 's#keys: .*#keys: [/etc/containers/stranger.pub, /etc/containers/cosign-app.pub]#' ~/.config/tagship/demo.yaml").ok();
+    let bare = bare(host);
+    bare.stranger();
+    bare.configure("s#keys: .*#keys: [/etc/containers/stranger.pub, /etc/containers/cosign-app.pub]#");
     let ran = policy(host, "--write");
-    host.app("mv ~/demo.saved ~/.config/tagship/demo.yaml").ok();
     ran.ok().says("\"keyPaths\"").says("Podman 5.2 or later").says("podman refuses").says("wrote");
-    host.root("rm /etc/containers/stranger.pub").ok();
-    end(host);
 }
 
 fn without_sigstore(host: &Host) {
-    start(host);
+    let _bare = bare(host);
     // Debian 12's Podman, word by word, where it is asked to pull.
     host.app(
         r#"mkdir ~/old; cat >~/old/podman <<'SH'
@@ -237,13 +255,11 @@ chmod 755 ~/old/podman"#,
     let before = traces(host);
     let ran = host.app("PATH=$HOME/old:$PATH tagship-host policy demo --write");
     assert_eq!(before, traces(host));
-    host.app("rm -r ~/old").ok();
     ran.exits(1).says("nothing was written").says("built without sigstore signatures").says("hint: Debian 12's Podman");
-    end(host);
 }
 
 fn of_root(host: &Host) {
-    start(host);
+    let _bare = bare(host);
     // Root's own Podman: root's configuration, and the account that the user's Podman has.
     host.root("cp /etc/containers/policy.json /root/policy.saved; mkdir -p /root/.config/tagship /root/.config/containers; cp /home/app/.config/tagship/demo.yaml /root/.config/tagship/; cp /home/app/.config/containers/auth.json /root/.config/containers/").ok();
     let ran = host.root("REGISTRY_AUTH_FILE=/root/.config/containers/auth.json tagship-host policy demo --write");
@@ -258,28 +274,24 @@ fn of_root(host: &Host) {
     written.ok().says("sigstoreSigned").says("use-sigstore-attachments").never_says("tagship-check");
     pulled.ok();
     refused.exits(125).says(NO_SIGNATURE);
-    end(host);
 }
 
 fn before_the_first_release(host: &Host) {
-    start(host);
-    host.app("cp ~/.config/tagship/demo.yaml ~/demo.saved; echo 'moving-tag: not-yet' >>~/.config/tagship/demo.yaml")
-        .ok();
+    let bare = bare(host);
+    bare.configure("$ a moving-tag: not-yet");
     let forgetful = |flags: &str| host.app(&format!("XDG_STATE_HOME=$(mktemp -d) tagship-host policy demo {flags}"));
     let before = traces(host);
     let checked = forgetful("--write");
     let after = traces(host);
     let unchecked = forgetful("--write --no-check");
-    host.app("mv ~/demo.saved ~/.config/tagship/demo.yaml").ok();
     checked.exits(1).says("none was proven here").says("--no-check");
     assert_eq!(before, after);
     unchecked.ok().says("wrote /home/app/.config/containers/policy.json");
     policy(host, "--no-check").exits(2);
-    end(host);
 }
 
 fn interrupted(host: &Host) {
-    start(host);
+    let _bare = bare(host);
     let before = traces(host);
     // A registry that takes every connection and never says a word.
     host.root("systemctl kill --signal=STOP nginx.service").ok();
@@ -291,8 +303,6 @@ fn interrupted(host: &Host) {
          kill -TERM $pid; wait $pid; code=$?
          kill $watch; exit $code",
     );
-    host.root("systemctl kill --signal=CONT nginx.service").ok();
     ran.exits(1).says("interrupted").within(std::time::Duration::from_secs(30));
     assert_eq!(before, traces(host));
-    end(host);
 }
