@@ -108,7 +108,7 @@ mod tests {
 
     use super::*;
     use crate::signature::log::Kind;
-    use crate::signature::testing::{self, Signer};
+    use crate::signature::testing::{self, Signer, node};
 
     /// An entry of Sigstore's staging log with its proof in a tree of 14358 leaves, from sigstore-rs' test data.
     const STAGING_ENTRY: &str = include_str!("../../../testdata/rekor-staging-entry.json");
@@ -230,6 +230,19 @@ nYLr0lg6RXowI/QV/RE1azBn4Eg5/2uTOMbhB1/gfcHzijzFi9Tk+g1Prg==
         let mut two = world.answer();
         two["other"] = two["24296fb24b8ad77a"].clone();
         assert!(world.verify(&two.to_string()).is_err(), "two entries");
+        // Signed by the log itself, so that nothing stops it before the arithmetic.
+        let mut endless = world.answer();
+        let root = node(&[&[9]]);
+        let size = (1_u64 << 63) + 1;
+        let proof = json!({
+            "checkpoint": world.log.checkpoint(size, &root), "hashes": [], "logIndex": 0, "treeSize": size,
+            "rootHash": root.map(|byte| format!("{byte:02x}")).concat(),
+        });
+        endless["24296fb24b8ad77a"]["verification"]["inclusionProof"] = proof;
+        assert!(
+            matches!(world.verify(&endless.to_string()), Err(LogError::Field(_))),
+            "a tree of more than 2^63 leaves"
+        );
         let short: String = world.answer().to_string().chars().take(500).collect();
         assert!(world.verify(&short).is_err(), "cut short");
     }

@@ -6,8 +6,12 @@ use sigstore::rekor::models::checkpoint::SignedCheckpoint;
 use super::LogError;
 use crate::signature::keys::PublicKey;
 
-/// Most hashes of an inclusion proof: a path in a tree of 2^64 leaves.
-const MAX_HASHES: usize = 64;
+/// Most leaves of a tree: Rekor counts them in an `int64`. Beyond 2^63 a path may have 64 hashes, and sigstore's
+/// arithmetic shifts by as many bits, which overflows.
+const MAX_SIZE: u64 = i64::MAX.cast_unsigned();
+
+/// Most hashes of an inclusion proof: a path in a tree of 2^63 leaves.
+const MAX_HASHES: usize = 63;
 
 /// Most signatures under a checkpoint: the log's own and some witnesses'.
 const MAX_CHECKPOINT_SIGNATURES: usize = 16;
@@ -15,7 +19,7 @@ const MAX_CHECKPOINT_SIGNATURES: usize = 16;
 /// Longest checkpoint, in bytes: one with a witness has 400.
 const MAX_CHECKPOINT_LEN: usize = 16 * 1024;
 
-/// An inclusion proof. Nothing of it is checked until [`Proof::verify`].
+/// An inclusion proof. Nothing of it is checked until [`Entry::verify_with`](super::Entry::verify_with).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
     /// The entry's place in this shard of the log, unlike its index over all of them.
@@ -34,7 +38,7 @@ impl Proof {
     /// Checks that the tree holds the leaf, and that the log signed the tree's root.
     pub(super) fn verify(&self, leaf: &[u8], log: &PublicKey) -> Result<(), LogError> {
         let index = i64::try_from(self.index).map_err(|_| LogError::Field("inclusion proof"))?;
-        if self.hashes.len() > MAX_HASHES {
+        if self.size > MAX_SIZE || self.hashes.len() > MAX_HASHES {
             return Err(LogError::Field("inclusion proof"));
         }
         if self.checkpoint.len() > MAX_CHECKPOINT_LEN {
