@@ -24,7 +24,7 @@ pub const MAX_MANIFEST_LEN: usize = 1024 * 1024;
 /// Most different payloads that are fetched: each is a request. Signatures by several keys share one.
 const MAX_PAYLOADS: usize = 128;
 
-pub use bundles::{BundlesError, MAX_INDEX_LEN, Referrers, bundles, referrers};
+pub use bundles::{BundlesError, MAX_INDEX_LEN, Referrers, bundles, parse_index, parse_manifest, referrers};
 
 /// Why signatures could not be fetched. "There is none" is not among them: that is an empty list.
 #[derive(Debug, thiserror::Error)]
@@ -147,7 +147,7 @@ fn content(blob: Result<Bytes, RegistryError>) -> Result<Content, RegistryError>
 }
 
 /// Reads a `.sig` manifest. Layers of other media types are no signatures and are left out.
-fn parse(media_type: &str, bytes: &[u8]) -> Result<Vec<Entry>, ManifestError> {
+pub fn parse(media_type: &str, bytes: &[u8]) -> Result<Vec<Entry>, ManifestError> {
     if media_type != OCI_MANIFEST {
         return Err(ManifestError::MediaType);
     }
@@ -160,13 +160,16 @@ struct SignatureManifest {
     layers: Vec<Entry>,
 }
 
+/// What a `.sig` manifest says of one signature.
 #[derive(Deserialize)]
-struct Entry {
+pub struct Entry {
     #[serde(rename = "mediaType")]
     media_type: String,
-    digest: Digest,
+    /// The payload's digest.
+    pub digest: Digest,
+    /// All annotations of the layer, the signature among them.
     #[serde(default)]
-    annotations: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
     /// The payload itself, in base64 (OCI image specification 1.1, "Descriptors"): a request less.
     #[serde(default)]
     data: Option<String>,
@@ -174,7 +177,7 @@ struct Entry {
 
 impl Entry {
     /// The payload that the manifest itself holds, if it is the one that it names; any other is asked for.
-    fn embedded(&self) -> Option<Bytes> {
+    pub fn embedded(&self) -> Option<Bytes> {
         let bytes = STANDARD.decode(self.data.as_ref()?).ok()?;
         (bytes.len() <= payload::MAX_LEN && Digest::of(&bytes) == self.digest).then(|| bytes.into())
     }

@@ -89,7 +89,7 @@ pub async fn bundles(client: &Client, repository: &Repository, digest: &Digest) 
 
 /// Reads an index of referrers, and keeps what may be a signature. Not by its artifact type: in the tag's index cosign
 /// writes another one there than in the manifest itself.
-fn parse_index(media_type: &str, bytes: &[u8]) -> Result<Vec<Digest>, BundlesError> {
+pub fn parse_index(media_type: &str, bytes: &[u8]) -> Result<Vec<Digest>, BundlesError> {
     if media_type != OCI_INDEX {
         return Err(BundlesError::MediaType);
     }
@@ -107,7 +107,7 @@ fn parse_index(media_type: &str, bytes: &[u8]) -> Result<Vec<Digest>, BundlesErr
 }
 
 /// The bundles in a referrer's manifest; none if it is something else.
-fn parse_manifest(manifest: &Manifest) -> Vec<Digest> {
+pub fn parse_manifest(manifest: &Manifest) -> Vec<Digest> {
     let parsed: Result<Referrer, _> = json::parse(manifest.bytes(), MAX_MANIFEST_LEN);
     match parsed {
         Ok(Referrer { layers, annotations }) if may_sign(annotations.as_ref()) => layers
