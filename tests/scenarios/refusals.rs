@@ -11,8 +11,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("image_signed_by_another_key", image_signed_by_another_key),
     ("another_keys_release_is_red_with_the_hosts_reason", another_keys_release_is_red_with_the_hosts_reason),
     ("payload_changed_in_the_registry", payload_changed_in_the_registry),
+    ("statement_changed_in_the_registry", statement_changed_in_the_registry),
     ("image_signed_for_another_repository", image_signed_for_another_repository),
     ("signature_lifted_from_another_image", signature_lifted_from_another_image),
+    ("bundle_lifted_from_another_image", bundle_lifted_from_another_image),
     ("tag_that_was_not_signed_with_the_digest", tag_that_was_not_signed_with_the_digest),
     ("digest_that_the_registry_does_not_hold", digest_that_the_registry_does_not_hold),
     ("request_for_another_image", request_for_another_image),
@@ -22,7 +24,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 const REGISTRY: &str = r#"
 set -eu
 . ~/ci.env
-accept='Accept: application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json'
+accept='Accept: application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json'
 api() { path=$1; shift; curl -fsS -u "ci:$TAGSHIP_REGISTRY_TOKEN" "$@" "https://registry.test:5000/v2/$path"; }
 get() { api "chris/$1/manifests/$2" -H "$accept"; }
 put() { api "chris/$1/manifests/$2" -X PUT -H "Content-Type: $(jq -r .mediaType "$3")" --data-binary "@$3"; }
@@ -54,17 +56,34 @@ fn another_keys_release_is_red_with_the_hosts_reason(host: &Host) {
 }
 
 fn payload_changed_in_the_registry(host: &Host) {
-    let tag = released_elsewhere(host);
+    let tag = signed_alone(host, "sig");
     let digest = host.digest(&tag).unwrap();
     let layer = host.app(&format!("{REGISTRY} get demo {} | jq -r '.layers[0].digest'", signature_tag(&digest))).ok();
-    let hex = layer.trimmed().trim_start_matches("sha256:").to_owned();
-    let blob = format!("/var/lib/registry/docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
-    host.root(&format!("sed -i 's/cosign container image/cosign container imagE/' {blob}")).ok();
+    change_blob(host, layer.trimmed(), "s/cosign container image/cosign container imagE/");
     refused(host, &tag, &digest, "tampered-payload");
 }
 
+fn statement_changed_in_the_registry(host: &Host) {
+    let tag = signed_alone(host, "bundle");
+    let digest = host.digest(&tag).unwrap();
+    let bundle = host.app(&format!(
+        "{REGISTRY} m=$(get demo {} | jq -r '.manifests[0].digest'); get demo $m | jq -r '.layers[0].digest'",
+        referrers_tag(&digest)
+    ));
+    change_blob(host, bundle.ok().trimmed(), "s/\"payload\":\"ey/\"payload\":\"eY/");
+    refused(host, &tag, &digest, "tampered-payload");
+}
+
+/// Changes what the registry has on its disk, and does not tell it.
+fn change_blob(host: &Host, digest: &str, edit: &str) {
+    let hex = digest.trim_start_matches("sha256:");
+    let blob = format!("/var/lib/registry/docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
+    host.root(&format!("before=$(md5sum <{blob}); sed -i '{edit}' {blob}; test \"$before\" != \"$(md5sum <{blob})\""))
+        .ok();
+}
+
 fn image_signed_for_another_repository(host: &Host) {
-    let tag = released_elsewhere(host);
+    let tag = signed_alone(host, "sig");
     let digest = host.digest(&tag).unwrap();
     // The same bytes signed, with the right key, under another repository's name; then moved over with the signature.
     let other = format!(
@@ -80,15 +99,19 @@ fn image_signed_for_another_repository(host: &Host) {
 }
 
 fn signature_lifted_from_another_image(host: &Host) {
+    lifted(host, signature_tag);
+}
+
+fn bundle_lifted_from_another_image(host: &Host) {
+    lifted(host, referrers_tag);
+}
+
+/// What is under a signed image's tag is put under that of an unsigned one.
+fn lifted(host: &Host, tag_of: fn(&str) -> String) {
     let good = released_elsewhere(host);
     let bad = pushed(host, "");
     let (from, to) = (host.digest(&good).unwrap(), host.digest(&bad).unwrap());
-    host.app(&format!(
-        "{REGISTRY} m=$(mktemp); get demo {} >$m; put demo {} $m",
-        signature_tag(&from),
-        signature_tag(&to)
-    ))
-    .ok();
+    host.app(&format!("{REGISTRY} m=$(mktemp); get demo {} >$m; put demo {} $m", tag_of(&from), tag_of(&to))).ok();
     refused(host, &bad, &to, "other-digest");
 }
 
@@ -158,6 +181,15 @@ fn released_elsewhere(host: &Host) -> String {
     tag
 }
 
+/// As [`released_elsewhere`], signed in one format alone.
+fn signed_alone(host: &Host, format: &str) -> String {
+    host.baseline();
+    let release = host.release();
+    let tag = release.tag();
+    release.steps("build,push,sign").flag("signature-formats", format).run().ok();
+    tag
+}
+
 fn sign_with_another_key(host: &Host, digest: &str) {
     host.app(&with_push_rights(&format!(
         "cd $(mktemp -d) && COSIGN_PASSWORD=x cosign generate-key-pair && COSIGN_PASSWORD=x cosign sign --yes --tlog-upload=false --key cosign.key {IMAGE}@{digest}"
@@ -172,5 +204,9 @@ fn with_push_rights(script: &str) -> String {
 }
 
 fn signature_tag(digest: &str) -> String {
-    format!("{}.sig", digest.replace(':', "-"))
+    format!("{}.sig", referrers_tag(digest))
+}
+
+fn referrers_tag(digest: &str) -> String {
+    digest.replace(':', "-")
 }
