@@ -1,22 +1,23 @@
 //! Releases recorded in a real transparency log: Rekor on Trillian, inside the test host.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod log_faults;
+
 use std::process::ExitCode;
 
-use tagship_tests::{Host, IMAGE, Release, suite};
+use tagship_tests::{Host, IMAGE, Release, Scenario, suite};
 
 fn main() -> ExitCode {
-    suite(
-        boot,
-        &[
-            ("cosign_finds_the_entry_of_a_release", cosign_finds_the_entry_of_a_release),
-            ("the_host_requires_the_log", the_host_requires_the_log),
-            ("a_log_that_is_down_is_named_and_nothing_is_deployed", a_log_that_is_down_is_named),
-            ("verifying_needs_no_log", verifying_needs_no_log),
-            ("a_policy_asks_for_the_log_as_well", a_policy_asks_for_the_log),
-        ],
-    )
+    suite(boot, &[SCENARIOS, log_faults::SCENARIOS].concat())
 }
+
+const SCENARIOS: &[Scenario] = &[
+    ("cosign_finds_the_entry_of_a_release", cosign_finds_the_entry_of_a_release),
+    ("the_host_requires_the_log", the_host_requires_the_log),
+    ("a_log_that_is_down_is_named_and_nothing_is_deployed", a_log_that_is_down_is_named),
+    ("verifying_needs_no_log", verifying_needs_no_log),
+    ("a_policy_asks_for_the_log_as_well", a_policy_asks_for_the_log),
+];
 
 /// Where the log listens in the host, and its public key.
 const URL: &str = "http://127.0.0.1:3000";

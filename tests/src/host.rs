@@ -42,6 +42,20 @@ impl Host {
         finish(&format!("{tool} {}", args.join(" ")), command)
     }
 
+    /// A program of this machine that will run in the host's network.
+    pub fn in_network(&self, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &format!("tagship-{}", self.name), program]);
+        command
+    }
+
+    /// A program that `tools` builds, as the host sees it.
+    pub fn tool_in_host(&self, name: &str) -> String {
+        let ran = self.tool("tools", &[name]).ok();
+        let (_, path) = ran.text.lines().next().and_then(|path| path.rsplit_once("/tools/")).expect("a path");
+        format!("/opt/tools/{path}")
+    }
+
     /// Runs a shell script in the host as the user `app`, with a user session.
     pub fn app(&self, script: &str) -> Ran {
         self.enter(&[], script)

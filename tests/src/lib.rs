@@ -4,13 +4,19 @@
 //! Assertions panic with the whole output of the command they speak of: a failed scenario must explain itself.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod fault;
 mod host;
+mod image;
+mod proxy;
 mod ran;
 mod release;
 mod state;
 mod suite;
 
+pub use fault::Fault;
 pub use host::{Host, IMAGE, SERVICES};
+pub use image::Image;
+pub use proxy::Proxy;
 pub use ran::Ran;
 pub use release::Release;
 pub use state::{Service, State};
