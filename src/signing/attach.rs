@@ -1,12 +1,14 @@
 //! Puts a signature where verifiers look for it, in either format. What other signers put there stays, byte for byte.
 //!
-//! Registries have no compare-and-swap: of two signers at the same instant one may undo the other's. The caller reads
-//! back what is there, and puts its own again if it is gone.
+//! Registries have no compare-and-swap: a signer puts the list that it read a moment ago with its own entry added, and so
+//! undoes what another put in between. That moment is kept short, and measured: the caller waits for some such moments,
+//! reads back what is there, and puts its own again if it is gone.
 
 mod bundle;
 mod layer;
 
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tagship_core::explain::Explain;
@@ -44,8 +46,14 @@ impl Attachment {
         }
     }
 
-    /// Puts it beside the image. What is there already is not added again.
-    pub async fn put(&self, client: &Client, repository: &Repository, digest: &Digest) -> Result<(), AttachError> {
+    /// Puts it beside the image. What is there already is not added again. Gives how long it took from reading the list
+    /// to having written it: zero where nothing was written over.
+    pub async fn put(
+        &self,
+        client: &Client,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Duration, AttachError> {
         match self {
             Self::Layer(new) => layer::put(client, repository, digest, new).await,
             Self::Bundle(new) => bundle::put(client, repository, digest, new).await,
@@ -117,6 +125,15 @@ pub enum AttachError {
     /// A document cannot be written.
     #[error("cannot write the signature's documents")]
     Encode(#[source] JsonError),
+}
+
+impl AttachError {
+    /// Whether it is over in a moment: docker-registry 2.8 does not know a blob while another signer uploads the same one,
+    /// as all bundles share their empty config.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Registry { source: RegistryError::Refused { message, .. }, .. } if message.contains("BLOB_UNKNOWN"))
+    }
 }
 
 impl Explain for AttachError {

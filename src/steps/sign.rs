@@ -25,6 +25,13 @@ use crate::signing::sign::{self, Facts, SignError};
 /// How often a signature is added again after other signers undid it.
 const ATTEMPTS: u32 = 5;
 
+/// How many times the moment in which a list may be written over is waited for before it is read back. Four signers at
+/// once on a busy machine differ by less.
+const WINDOWS: u32 = 3;
+
+/// The longest such wait: the registry that makes it longer is ill.
+const LONGEST_WAIT: Duration = Duration::from_secs(3);
+
 /// What the step needs.
 #[derive(Clone, Copy)]
 pub struct Needs<'a> {
@@ -127,23 +134,16 @@ pub async fn run(needs: Needs<'_>, log: &Log) -> Result<Verified, SignStepError>
     }
     let now = Timestamp::now();
     let annotations = facts.annotations(repository, now)?;
-    let mut made =
-        try_join_all(missing.iter().map(|format| make(*format, &needs, &annotations, now))).await?.into_iter();
-    let mut results = Vec::with_capacity(formats.len());
-    for known in before {
-        results.push(match known {
-            Some(verified) => verified,
-            None => {
-                let Some(Made { attachment, index }) = made.next() else { continue };
-                if let (Some(index), Some(rekor)) = (index, rekor) {
-                    log.say(&format!("recorded in the transparency log {} as entry {index}", rekor.id()));
-                }
-                place.put(&attachment, log).await?
-            }
-        });
+    let made = try_join_all(missing.iter().map(|format| make(*format, &needs, &annotations, now))).await?;
+    for Made { index, .. } in &made {
+        if let (Some(index), Some(rekor)) = (index, rekor) {
+            log.say(&format!("recorded in the transparency log {} as entry {index}", rekor.id()));
+        }
     }
+    let mut put = place.put(made.into_iter().map(|made| made.attachment).collect(), log).await?.into_iter();
+    let results = before.into_iter().filter_map(|known| known.or_else(|| put.next()));
     // There is at least one format, so there is a result.
-    results.into_iter().next().ok_or_else(|| place.lost())
+    results.collect::<Vec<_>>().into_iter().next().ok_or_else(|| place.lost())
 }
 
 /// A signature that is not in the registry yet.
@@ -198,26 +198,46 @@ impl Place<'_> {
         found.iter().filter_map(counts).find(|verified| facts.same_as(verified.annotations()))
     }
 
-    /// Puts a signature beside the image until it is found there, and verifies it as the host would.
-    async fn put(&self, attachment: &Attachment, log: &Log) -> Result<Verified, SignStepError> {
+    /// Puts signatures beside the image until they are found there, and verifies them as the host would. Gives them in
+    /// the same order.
+    async fn put(&self, attachments: Vec<Attachment>, log: &Log) -> Result<Vec<Verified>, SignStepError> {
         let Expectation { repository, digest, .. } = self.expected;
-        let format = attachment.format();
+        let mut results: Vec<Option<Verified>> = attachments.iter().map(|_| None).collect();
         for attempt in 1..=ATTEMPTS {
-            attachment.put(self.client, repository, digest).await?;
-            let found = self.fetch(format).await?;
-            let Some(ours) = found.iter().find(|found| attachment.is(found)) else {
-                log.say(&format!("another signer replaced the signature (try {attempt} of {ATTEMPTS})"));
-                tokio::time::sleep(pause(attempt)).await;
-                continue;
-            };
-            let verify = |found: &[Attached]| verify::verify(self.expected, found, self.policy);
-            let verified = verify(std::slice::from_ref(ours)).map_err(SignStepError::ReadBack)?;
-            // Beside the others that are there, as the host will meet it.
-            verify(&found).map_err(SignStepError::ReadBack)?;
-            log.say(&format!("read back from {repository} and verified, as {}", named(format)));
-            return Ok(verified);
+            let mut window = Duration::ZERO;
+            for (attachment, _) in attachments.iter().zip(&results).filter(|(_, result)| result.is_none()) {
+                match attachment.put(self.client, repository, digest).await {
+                    Ok(moment) => window = window.max(moment),
+                    Err(error) if error.is_passing() && attempt < ATTEMPTS => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            // Whoever read a list before it was written here has put his own by then, if he is not much slower.
+            tokio::time::sleep((window * WINDOWS).min(LONGEST_WAIT)).await;
+            for (attachment, result) in attachments.iter().zip(&mut results) {
+                *result = self.read_back(attachment).await?;
+            }
+            if results.iter().all(Option::is_some) {
+                for attachment in &attachments {
+                    log.say(&format!("read back from {repository} and verified, as {}", named(attachment.format())));
+                }
+                return Ok(results.into_iter().flatten().collect());
+            }
+            log.say(&format!("another signer replaced the signature (try {attempt} of {ATTEMPTS})"));
+            tokio::time::sleep(pause(attempt)).await;
         }
         Err(self.lost())
+    }
+
+    /// The signature as it is in the registry now, if it is.
+    async fn read_back(&self, attachment: &Attachment) -> Result<Option<Verified>, SignStepError> {
+        let found = self.fetch(attachment.format()).await?;
+        let Some(ours) = found.iter().find(|found| attachment.is(found)) else { return Ok(None) };
+        let verify = |found: &[Attached]| verify::verify(self.expected, found, self.policy);
+        let verified = verify(std::slice::from_ref(ours)).map_err(SignStepError::ReadBack)?;
+        // Beside the others that are there, as the host will meet it.
+        verify(&found).map_err(SignStepError::ReadBack)?;
+        Ok(Some(verified))
     }
 
     fn lost(&self) -> SignStepError {

@@ -1,6 +1,8 @@
 //! The newer format, where cosign 3 looks for it: a manifest that holds the bundle and refers to the image (OCI image
 //! specification, "Guidelines for Artifact Usage"), and a list of such manifests where the registry keeps none.
 
+use std::time::{Duration, Instant};
+
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tagship_core::reference::{Digest, ImageRef, Repository};
@@ -70,13 +72,14 @@ impl NewBundle {
     }
 }
 
-/// Puts a bundle's manifest beside the image and, unless the registry lists it by itself, into the image's list.
+/// Puts a bundle's manifest beside the image and, unless the registry lists it by itself, into the image's list. Gives
+/// how long another signer's change of the list could have gone unseen.
 pub(super) async fn put(
     client: &Client,
     repository: &Repository,
     digest: &Digest,
     bundle: &NewBundle,
-) -> Result<(), AttachError> {
+) -> Result<Duration, AttachError> {
     let image = || Box::new(ImageRef::pinned(repository, digest));
     let registry = |source| AttachError::Registry { image: image(), source };
     let problem = |problem: Problem| problem.of(List::Referrers, image());
@@ -90,15 +93,17 @@ pub(super) async fn put(
     let subject = subject.ok_or_else(|| AttachError::Gone { image: image() })?;
     let (manifest, descriptor) = bundle.manifest(&subject).map_err(problem)?;
     if client.put_referrer(repository, &manifest).await.map_err(registry)? {
-        return Ok(());
+        return Ok(Duration::ZERO);
     }
     let tag = Target::from(digest.referrers_tag());
+    let start = Instant::now();
     let existing = client.manifest(repository, &tag).await.map_err(registry)?;
-    let Some(index) = merge(existing.as_ref(), descriptor).map_err(problem)? else { return Ok(()) };
+    let Some(index) = merge(existing.as_ref(), descriptor).map_err(problem)? else { return Ok(Duration::ZERO) };
     if index.bytes().len() > MAX_INDEX_LEN {
         return Err(AttachError::Full { image: image() });
     }
-    client.put_manifest(repository, &tag, &index).await.map_err(registry)
+    client.put_manifest(repository, &tag, &index).await.map_err(registry)?;
+    Ok(start.elapsed())
 }
 
 /// The index with one more entry at the end; `None` where it is there already.

@@ -1,5 +1,7 @@
 //! The older format, where cosign 2 and Podman look for it: one more layer of the image's `.sig` manifest.
 
+use std::time::{Duration, Instant};
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
 use tagship_core::reference::{Digest, ImageRef, Repository};
@@ -56,25 +58,41 @@ impl NewLayer {
     }
 }
 
-/// Adds a layer to the image's `.sig` manifest, or makes one.
+/// How often the manifest is read again because somebody else wrote it meanwhile; after that it is written all the same.
+const READS: u32 = 5;
+
+/// Adds a layer to the image's `.sig` manifest, or makes one. Gives how long another signer's change could have gone
+/// unseen: everything that takes time is done before the manifest is read for the last time.
 pub(super) async fn put(
     client: &Client,
     repository: &Repository,
     digest: &Digest,
     layer: &NewLayer,
-) -> Result<(), AttachError> {
+) -> Result<Duration, AttachError> {
     let image = || Box::new(ImageRef::pinned(repository, digest));
     let registry = |source| AttachError::Registry { image: image(), source };
     let target = Target::from(digest.signature_tag());
-    let existing = client.manifest(repository, &target).await.map_err(registry)?;
-    let merged = merge(existing.as_ref(), layer).map_err(|problem| problem.of(List::Signatures, image()))?;
-    let Some(Merged { manifest, config }) = merged else { return Ok(()) };
-    if manifest.bytes().len() > MAX_MANIFEST_LEN {
-        return Err(AttachError::Full { image: image() });
+    let (mut existing, _) =
+        tokio::try_join!(client.manifest(repository, &target), client.put_blob(repository, &layer.payload))
+            .map_err(registry)?;
+    let mut reads = 0;
+    loop {
+        let merged = merge(existing.as_ref(), layer).map_err(|problem| problem.of(List::Signatures, image()))?;
+        let Some(Merged { manifest, config }) = merged else { return Ok(Duration::ZERO) };
+        if manifest.bytes().len() > MAX_MANIFEST_LEN {
+            return Err(AttachError::Full { image: image() });
+        }
+        client.put_blob(repository, &config).await.map_err(registry)?;
+        let start = Instant::now();
+        let now = client.manifest(repository, &target).await.map_err(registry)?;
+        reads += 1;
+        if reads < READS && now.as_ref().map(Manifest::digest) != existing.as_ref().map(Manifest::digest) {
+            existing = now;
+            continue;
+        }
+        client.put_manifest(repository, &target, &manifest).await.map_err(registry)?;
+        return Ok(start.elapsed());
     }
-    tokio::try_join!(client.put_blob(repository, &layer.payload), client.put_blob(repository, &config))
-        .map_err(registry)?;
-    client.put_manifest(repository, &target, &manifest).await.map_err(registry)
 }
 
 struct Merged {
