@@ -39,6 +39,8 @@ pub enum Credential {
     },
 }
 
+crate::assert_secret!(Credential);
+
 /// Why credentials could not be had. None of the texts quotes what a file or a helper said: it may be the secret.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {

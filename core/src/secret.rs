@@ -32,6 +32,49 @@ impl Secret {
     }
 }
 
+/// Requires of types that hold secrets that nobody can print, copy or serialise one by accident: else it does not compile.
+///
+/// ```
+/// tagship_core::assert_secret!(tagship_core::secret::Secret, Vec<tagship_core::secret::Secret>);
+/// ```
+///
+/// ```compile_fail
+/// tagship_core::assert_secret!(String);
+/// ```
+///
+/// ```compile_fail
+/// #[derive(Debug)]
+/// struct Shown(u8);
+/// tagship_core::assert_secret!(Shown);
+/// ```
+///
+/// ```compile_fail
+/// #[derive(Clone)]
+/// struct Copied(u8);
+/// tagship_core::assert_secret!(Copied);
+/// ```
+#[macro_export]
+macro_rules! assert_secret {
+    ($($type:ty),+ $(,)?) => {
+        $($crate::assert_secret!(@ $type, [::std::fmt::Debug] [::std::fmt::Display] [::std::clone::Clone] [::serde::Serialize]);)+
+    };
+    (@ $type:ty, $([$trait:path])+) => {
+        $(const _: fn() = || {
+            // Of a type that has the trait, both implementations could be meant: an error.
+            trait Lacks<Which> {
+                fn it() {}
+            }
+            #[allow(dead_code)]
+            struct Has;
+            impl<T: ?Sized> Lacks<()> for T {}
+            impl<T: ?Sized + $trait> Lacks<Has> for T {}
+            let _ = <$type as Lacks<_>>::it;
+        };)+
+    };
+}
+
+assert_secret!(Secret);
+
 impl From<String> for Secret {
     fn from(text: String) -> Self {
         Self::new(text.into_bytes())

@@ -1,5 +1,6 @@
 //! The only unsafe code: what the system offers that safe Rust cannot say. Memory that is wiped when freed, secrets taken
 //! out of the process's environment, memory kept out of dumps and swap, and the question whether a file has a writer.
+//! Beside it the stack's wiping, which belongs to the same guarantee.
 //!
 //! Policy (which variables, when to harden) does not live here.
 #![allow(unsafe_code)]
@@ -123,6 +124,26 @@ pub fn harden() -> Result<(), SysError> {
     let refused = |operation| move |source: rustix::io::Errno| SysError::Refused { operation, source: source.into() };
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).map_err(refused("forbid core dumps"))?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(refused("keep other processes out of memory"))
+}
+
+/// Runs `work`, which handles secrets, and then overwrites the stack below this call, `DEPTH` bytes of it: libraries leave
+/// copies there, which no allocator wipes. What `work` returns should hold no secret itself, but point to it.
+///
+/// `DEPTH` must be more than `work` uses, and less than is left of the thread's stack.
+pub fn then_scrub<const DEPTH: usize, T>(work: impl FnOnce() -> T) -> T {
+    // Neither may become part of its caller: both have to begin where this one's own frame ends.
+    #[inline(never)]
+    fn apart<T>(work: impl FnOnce() -> T) -> T {
+        work()
+    }
+    #[inline(never)]
+    fn scrub<const DEPTH: usize>() {
+        let mut stack = [0_u8; DEPTH];
+        std::hint::black_box(&mut stack).zeroize();
+    }
+    let outcome = apart(work);
+    scrub::<DEPTH>();
+    outcome
 }
 
 /// Asks the system to keep these bytes out of swap until the process ends. Where its limit on locked memory is used up
@@ -252,6 +273,23 @@ mod tests {
             }
         }
         false
+    }
+
+    #[test]
+    fn the_stack_is_scrubbed_after_work() {
+        /// Fills a part of the stack, and tells where.
+        #[inline(never)]
+        fn leave() -> usize {
+            let mut stack = [0xa5_u8; 4096];
+            std::hint::black_box(&mut stack).as_ptr() as usize
+        }
+        /// How much of it is there still.
+        fn left(at: usize) -> usize {
+            // SAFETY: mapped memory of this thread's stack, read byte by byte as it is.
+            (at..at + 4096).filter(|at| unsafe { std::ptr::read_volatile(*at as *const u8) } == 0xa5).count()
+        }
+        assert!(left(leave()) > 2000, "without scrubbing it is there");
+        assert!(left(then_scrub::<65536, _>(leave)) < 16);
     }
 
     #[test]

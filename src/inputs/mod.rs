@@ -195,6 +195,8 @@ impl Inputs {
     }
 }
 
+tagship_core::assert_secret!(Inputs, Access, Key, Check, CheckKey, Raw, Secrets);
+
 /// The key that must have signed what is verified.
 pub enum CheckKey {
     /// The public key, PEM.

@@ -2,15 +2,13 @@
 //!
 //! Works in place, in memory that is wiped; what the decrypted bytes are is not known here.
 
-use std::hint::black_box;
-
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use crypto_secretbox::aead::AeadInPlace as _;
 use crypto_secretbox::{Key, KeyInit as _, Nonce, Tag, XSalsa20Poly1305};
 use serde::{Deserialize, Serialize};
 use tagship_core::signature::json::{self, JsonError};
 use tagship_core::sys;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 /// An encrypted key has 700 bytes.
 const MAX_LEN: usize = 16 * 1024;
@@ -162,21 +160,9 @@ fn seal_at(log_n: u8, plain: &[u8], password: &[u8]) -> Result<Vec<u8>, Envelope
     serde_json::to_vec(&envelope).map_err(|error| EnvelopeError::Json(JsonError::Malformed(error)))
 }
 
-/// Runs `work`, which handles secrets, and then overwrites the stack that it used: libraries leave copies there, which
-/// no allocator wipes.
+/// Runs `work`, which handles secrets, and then overwrites the stack that it used.
 pub fn then_scrub<T>(work: impl FnOnce() -> T) -> T {
-    #[inline(never)]
-    fn apart<T>(work: impl FnOnce() -> T) -> T {
-        work()
-    }
-    #[inline(never)]
-    fn scrub() {
-        let mut stack = [0_u8; STACK];
-        black_box(&mut stack).zeroize();
-    }
-    let outcome = apart(work);
-    scrub();
-    outcome
+    sys::then_scrub::<STACK, T>(work)
 }
 
 /// The box that a password opens.

@@ -100,6 +100,8 @@ pub struct SigningKey {
     public: PublicKey,
 }
 
+tagship_core::assert_secret!(SigningKey);
+
 impl SigningKey {
     /// Decrypts a key off the async threads, and wipes both secrets.
     pub async fn load(pem: Secret, password: Secret) -> Result<Self, SigningKeyError> {

@@ -55,6 +55,8 @@ pub struct Registry {
     pub held: Option<Digest>,
 }
 
+tagship_core::assert_secret!(Ready, Registry);
+
 /// What only preflight can find.
 #[derive(Debug, thiserror::Error)]
 enum PreflightError {

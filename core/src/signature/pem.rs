@@ -40,6 +40,8 @@ pub struct Block {
     contents: Zeroizing<Vec<u8>>,
 }
 
+crate::assert_secret!(Block);
+
 impl Block {
     /// The label: what stands behind `BEGIN`.
     pub fn label(&self) -> &str {
