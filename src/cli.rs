@@ -3,6 +3,7 @@
 //! What a value means is parsed in `inputs`. The flags come from its table, so that no input can be forgotten here.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::builder::OsStringValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -54,11 +55,18 @@ from the user's own auth.json.
 Exit codes: 0 done, 1 the host said no, 2 wrong use or configuration, 3 build, 4 registry, 5 signing or verification, \
 6 hand-off.";
 
-/// Reads the command line. Ends the program for help, and for a command line that is none.
-#[must_use]
-pub fn parse() -> Asked {
-    let mut matches = command().get_matches();
-    match matches.remove_subcommand() {
+/// Reads the command line. Help was shown, and so was what is wrong with a command line that is none: then there is
+/// nothing to do but to end with the code that is returned. (To end the program here would leave secrets in memory.)
+///
+/// # Errors
+/// The exit code, 0 after help.
+pub fn parse() -> Result<Asked, ExitCode> {
+    let mut matches = command().try_get_matches().map_err(|error| {
+        // Nowhere is left to say that it could not be said.
+        let _ = error.print();
+        u8::try_from(error.exit_code()).unwrap_or(u8::MAX)
+    })?;
+    Ok(match matches.remove_subcommand() {
         Some((name, flags)) if name == "release" => Asked::Release(None, flags),
         Some((name, flags)) if name == "verify" => Asked::Verify(flags),
         Some((name, mut flags)) if name == "keygen" => {
@@ -69,7 +77,7 @@ pub fn parse() -> Asked {
             None => Asked::Action,
         },
         None => Asked::Action,
-    }
+    })
 }
 
 /// The whole command line.

@@ -1,11 +1,12 @@
-//! What a person reads: groups, lines, masks, outputs and the final summary.
+//! What a person reads: groups, lines, outputs and the final summary; never a secret.
 //!
 //! The only module that prints. Everything goes to standard output, because Forgejo shows standard error out of
 //! order, and every line ends with a newline, because the runner loses a last line without one. Nothing here decides
 //! anything.
 
 mod files;
-mod mask;
+mod hide;
+mod panic;
 mod summary;
 
 use std::io::{IsTerminal as _, Write};
@@ -15,8 +16,10 @@ use std::time::{Duration, Instant};
 use tagship_core::explain::{self, Explain};
 use tagship_core::text;
 
+use hide::Hidden;
+
 pub use files::RunnerFiles;
-pub use mask::masks_for;
+pub use panic::withhold_panics;
 pub use summary::Summary;
 
 /// Forgejo cuts a log line at 64 KiB; longer ones are cut here, where the cut can be shown.
@@ -25,7 +28,7 @@ const LONGEST_LINE: usize = 60 * 1024;
 /// How the log is dressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// For a runner: `::group::` lines fold, `::add-mask::` lines hide secrets.
+    /// For a runner: `::group::` lines fold.
     Runner,
     /// For a person at a terminal.
     Terminal,
@@ -50,6 +53,7 @@ pub struct Log {
 struct State {
     out: Box<dyn Write + Send>,
     group: Option<Group>,
+    hidden: Hidden,
 }
 
 struct Group {
@@ -64,14 +68,14 @@ impl Log {
     }
 
     fn to(style: Style, out: Box<dyn Write + Send>) -> Log {
-        Log { style, state: Mutex::new(State { out, group: None }) }
+        Log { style, state: Mutex::new(State { out, group: None, hidden: Hidden::new() }) }
     }
 
     /// Opens a group with a heading. An open one is closed first: groups do not nest in Forgejo.
     pub fn begin(&self, title: &str) {
         let mut state = self.lock();
         self.close(&mut state);
-        let title = text::escape(title);
+        let title = state.hidden.redact(&text::escape(title)).into_owned();
         let line = match self.style {
             Style::Runner => format!("::group::{title}"),
             Style::Terminal => format!("\x1b[1m{title}\x1b[0m"),
@@ -112,25 +116,19 @@ impl Log {
         }
     }
 
-    /// Tells the runner to hide a secret, each of its lines and its derived forms from now on. Says nothing anywhere
-    /// else: a terminal has no filter that the line could instruct.
-    pub fn mask(&self, secret: &str) {
-        if self.style != Style::Runner {
-            return;
-        }
-        let mut state = self.lock();
-        for mask in masks_for(secret) {
-            state.write(&format!("::add-mask::{mask}"));
-        }
+    /// Shows `***` in the place of a secret from now on, of each of its lines and of its base64, whoever says it.
+    pub fn hide(&self, secret: &str) {
+        self.lock().hidden.add(secret);
     }
 
     /// Shows the final summary.
     pub fn summary(&self, summary: &Summary) {
         self.end();
         for (position, line) in summary.lines().iter().enumerate() {
-            let line = text::escape(line);
+            let mut state = self.lock();
+            let line = state.hidden.redact(&text::escape(line)).into_owned();
             let bold = position == 0 && self.style == Style::Terminal;
-            self.lock().write(&if bold { format!("\x1b[1m{line}\x1b[0m") } else { line });
+            state.write(&if bold { format!("\x1b[1m{line}\x1b[0m") } else { line });
         }
     }
 
@@ -139,7 +137,7 @@ impl Log {
         // Outside of the runner a group is shown by indenting what is in it.
         let indent = if state.group.is_some() && self.style != Style::Runner { "  " } else { "" };
         for line in words.lines() {
-            let mut line = text::escape(line);
+            let mut line = state.hidden.redact(&text::escape(line)).into_owned();
             if line.len() > LONGEST_LINE {
                 let cut = (0..=LONGEST_LINE).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0);
                 line.truncate(cut);
@@ -304,12 +302,20 @@ mod tests {
     }
 
     #[test]
-    fn masks_reach_a_runner_only() {
-        let (runner, printed) = log(Style::Runner);
-        runner.mask("hunter22");
-        assert!(printed.text().starts_with("::add-mask::hunter22\n"));
-        let (terminal, printed) = log(Style::Terminal);
-        terminal.mask("hunter22");
-        assert_eq!(printed.text(), "");
+    fn what_is_hidden_shows_in_no_style_and_is_told_to_nobody() {
+        for style in [Style::Runner, Style::Plain, Style::Terminal] {
+            let (log, printed) = log(style);
+            log.hide("hunter22");
+            assert_eq!(printed.text(), "", "a runner is told nothing: what a container prints is kept");
+            log.begin("build with hunter22");
+            log.say("hunter22");
+            log.quote("the login hunter22 is wrong\nhunter22");
+            log.warn("aHVudGVyMjI=");
+            log.error(&Unreadable("hunter22"));
+            log.summary(&Summary { headline: "hunter22".to_owned(), ..Summary::default() });
+            let text = printed.text();
+            assert!(!text.contains("hunter") && !text.contains("aHVu"), "{text}");
+            assert_eq!(text.matches("***").count(), 7, "{text}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The `tagship` program: parses, runs, prints, sets the exit code. What it does lives in the modules.
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tagship::cli::Asked;
 use tagship::commands::{keygen, release, verify};
@@ -13,11 +13,28 @@ use tagship_core::sys::{self, WipingAllocator};
 #[global_allocator]
 static ALLOCATOR: WipingAllocator = WipingAllocator;
 
+/// Stack that is overwritten before the program ends: far more than a release reaches down, and an eighth of what Linux
+/// gives.
+const STACK: usize = 1024 * 1024;
+
+/// How long is waited for what an interrupted step left running, and for the threads to end, so that none of them holds a
+/// secret when the process ends. Longer than the key's scrypt takes, and short enough for who interrupts.
+const THREADS_END: Duration = Duration::from_secs(1);
+
 fn main() -> ExitCode {
     let started = Instant::now();
+    tagship::log::withhold_panics();
+    // All that ever holds a secret is below, and gone when it returns.
+    sys::then_scrub::<STACK, _>(|| work(started))
+}
+
+fn work(started: Instant) -> ExitCode {
     // Before there is a second thread, and before anything can fail with a secret in memory.
     let prepared = sys::harden().and_then(|()| Secrets::take());
-    let asked = tagship::cli::parse();
+    let asked = match tagship::cli::parse() {
+        Ok(asked) => asked,
+        Err(code) => return code,
+    };
     let style = match asked {
         Asked::Action => Style::Runner,
         _ => Style::for_tool(variable("NO_COLOR").is_some()),
@@ -68,8 +85,7 @@ fn run(asked: Asked, secrets: Secrets, started: Instant, log: &Log) -> Result<()
             }
         }
     });
-    // What an interrupted step left running must not hold the program.
-    runtime.shutdown_background();
+    runtime.shutdown_timeout(THREADS_END);
     done
 }
 

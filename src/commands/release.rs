@@ -18,7 +18,7 @@ pub async fn command(
     started: Instant,
     log: &Log,
 ) -> Result<(), Vec<Failure>> {
-    inputs.each_secret(|secret| log.mask(secret));
+    inputs.each_secret(|secret| log.hide(secret));
     let mut report = release::run(inputs, must_be_mount, started, log).await;
     if report.failures.is_empty() {
         log.summary(&report.summary);

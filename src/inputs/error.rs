@@ -63,7 +63,7 @@ pub enum InputError {
         why: &'static str,
     },
     /// A secret where the path of its file belongs. It is not shown.
-    #[error("{name} is no path: it looks like the content of a file")]
+    #[error("{name} is no path: it looks like the secret itself, and is not shown")]
     NotAPath {
         /// The input.
         name: &'static str,

@@ -245,9 +245,24 @@ fn secret(
     let path = raw.get(file).map(PathBuf::from);
     match (value, path) {
         (Some(_), Some(_)) => Err(InputError::Conflict { inputs: both, why: "give one of them" }),
-        (None, Some(path)) => Ok(Some(Secret::new(without_line_end(read(file, &path)?)))),
+        (None, Some(path)) => match read(file, &path) {
+            Ok(bytes) => Ok(Some(Secret::new(without_line_end(bytes)))),
+            // A password or a token on one line.
+            Err(InputError::Unreadable { source, .. }) if is_no_file(&source) && !looks_like_a_path(&path) => {
+                Err(InputError::NotAPath { name: file, meant: name })
+            }
+            Err(error) => Err(error),
+        },
         (value, None) => Ok(value),
     }
+}
+
+fn is_no_file(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidFilename)
+}
+
+fn looks_like_a_path(path: &Path) -> bool {
+    path.to_string_lossy().contains(['/', '.'])
 }
 
 fn without_line_end(mut bytes: Vec<u8>) -> Vec<u8> {

@@ -129,6 +129,9 @@ fn no_error_shows_a_secret() {
         &[("key", secret), ("key-file", "x")],
         &[("registry-token-file", &format!("{secret}\n{secret}"))],
         &[("key-password-file", &format!("-----BEGIN {secret}"))],
+        &[("key-password-file", secret)],
+        &[("registry-token-file", secret)],
+        &[("key-password-file", &secret.repeat(100))],
     ] {
         let error = with(inputs).err().expect("refused");
         assert!(!format!("{error} {error:?}").contains(secret));
