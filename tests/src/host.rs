@@ -28,11 +28,34 @@ impl Host {
     /// # Panics
     /// When a tool of the harness fails; its output says why.
     pub fn boot(name: &str) -> Self {
+        Self::boot_with(name, &[])
+    }
+
+    /// Boots a host, and sets the stack up in another way than usual.
+    ///
+    /// # Panics
+    /// As [`Host::boot`].
+    pub fn boot_with(name: &str, stack: &[&str]) -> Self {
         let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("testhost");
         let host = Self { name: name.to_owned(), tools, patch: AtomicU32::new(0) };
         host.tool("testhost", &["up", name]).ok();
-        host.tool("stack", &["up", name]).ok();
+        host.tool("stack", &[&["up", name], stack].concat()).ok();
         host
+    }
+
+    /// Where this machine keeps the host: its writable files and its state.
+    pub fn directory(&self) -> PathBuf {
+        let cache = std::env::var_os("TAGSHIP_TESTHOST_DIR")
+            .map_or_else(|| "/var/cache/tagship-testhost".into(), PathBuf::from);
+        cache.join("hosts").join(&self.name)
+    }
+
+    /// The pid of the host's init, in the machine's eyes.
+    ///
+    /// # Panics
+    /// When the host is not up.
+    pub fn init(&self) -> i32 {
+        std::fs::read_to_string(self.directory().join("state/pid")).unwrap().trim().parse().unwrap()
     }
 
     /// Runs a tool of the harness on the machine itself.

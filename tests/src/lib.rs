@@ -10,6 +10,8 @@ mod image;
 mod proxy;
 mod ran;
 mod release;
+#[cfg(feature = "secrets")]
+pub mod secrets;
 mod state;
 mod suite;
 
