@@ -222,6 +222,7 @@ mod tests {
                 r#""docker-manifest-digest":"#,
                 r#""docker-manifest-digest":"sha256:00","docker-manifest-digest":"#,
             ),
+            ("identity a list", r#"{"docker-reference":"registry.test/app"}"#, r#"["registry.test/app"]"#),
             ("critical twice", r#"{"critical""#, r#"{"critical":{},"critical""#),
             ("optional twice", r#""optional":null"#, r#""optional":null,"optional":{}"#),
             ("annotation twice", "null", r#"{"tag":"v1","tag":"v2"}"#),

@@ -111,8 +111,8 @@ impl Body {
             return Err(LogError::Kind(kind));
         }
         let body = match kind {
-            Kind::HashedRekord => serde_json::from_value(body).map(|framed: Framed<_>| Self::HashedRekord(framed.spec)),
-            Kind::Dsse => serde_json::from_value(body).map(|framed: Framed<_>| Self::Dsse(framed.spec)),
+            Kind::HashedRekord => json::read(body).map(|framed: Framed<_>| Self::HashedRekord(framed.spec)),
+            Kind::Dsse => json::read(body).map(|framed: Framed<_>| Self::Dsse(framed.spec)),
         };
         body.map_err(|error| LogError::Json(JsonError::Malformed(error)))
     }

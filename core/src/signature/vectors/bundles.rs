@@ -260,6 +260,7 @@ fn malformed_bundles() {
         ("envelope a text", set("/dsseEnvelope", json!("")), "malformed-signature"),
         ("no material", drop("", "verificationMaterial"), "malformed-signature"),
         ("material null", set("/verificationMaterial", Value::Null), "malformed-signature"),
+        ("key a list", set("/verificationMaterial/publicKey", json!([""])), "malformed-signature"),
         ("entries an object", set("/verificationMaterial/tlogEntries", json!({})), "malformed-signature"),
         ("hint a number", set("/verificationMaterial/publicKey/hint", json!(1)), "malformed-signature"),
         (
