@@ -63,7 +63,7 @@ pub enum InputError {
         why: &'static str,
     },
     /// A secret where the path of its file belongs. It is not shown.
-    #[error("{name} is no path: it looks like the secret itself, and is not shown")]
+    #[error("{name} names no file; what it says is not shown, for it may be the secret itself")]
     NotAPath {
         /// The input.
         name: &'static str,
@@ -120,7 +120,9 @@ impl Explain for InputError {
             InputError::Unreadable { .. } => {
                 Some("in a workflow, the file must be in a volume of the job that the runner allows".to_owned())
             }
-            InputError::NotAPath { meant, .. } => Some(format!("give the secret itself as {meant}")),
+            InputError::NotAPath { meant, .. } => Some(format!(
+                "check the path, and the volume that brings the file; the secret itself is given as {meant}"
+            )),
             InputError::Invalid { .. } | InputError::Line { .. } | InputError::Conflict { .. } => None,
         }
     }

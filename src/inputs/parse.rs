@@ -247,8 +247,8 @@ fn secret(
         (Some(_), Some(_)) => Err(InputError::Conflict { inputs: both, why: "give one of them" }),
         (None, Some(path)) => match read(file, &path) {
             Ok(bytes) => Ok(Some(Secret::new(without_line_end(bytes)))),
-            // A password or a token on one line.
-            Err(InputError::Unreadable { source, .. }) if is_no_file(&source) && !looks_like_a_path(&path) => {
+            // A password or a token on one line, perhaps: in base64 it may even look like a path.
+            Err(InputError::Unreadable { source, .. }) if is_no_file(&source) => {
                 Err(InputError::NotAPath { name: file, meant: name })
             }
             Err(error) => Err(error),
@@ -258,11 +258,7 @@ fn secret(
 }
 
 fn is_no_file(error: &std::io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidFilename)
-}
-
-fn looks_like_a_path(path: &Path) -> bool {
-    path.to_string_lossy().contains(['/', '.'])
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename)
 }
 
 fn without_line_end(mut bytes: Vec<u8>) -> Vec<u8> {

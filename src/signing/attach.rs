@@ -1,4 +1,4 @@
-//! Puts a signature where verifiers look for it, in either format. What other signers put there stays, byte for byte.
+//! Puts a signature where verifiers look for it, in either format. What other signers put there stays as it is.
 //!
 //! Registries have no compare-and-swap: a signer puts the list that it read a moment ago with its own entry added, and so
 //! undoes what another put in between. That moment is kept short, and measured: the caller waits for some such moments,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
-use tagship_core::explain::Explain;
+use tagship_core::explain::{self, Explain};
 use tagship_core::reference::{Digest, Repository};
 use tagship_core::registry::Client;
 use tagship_core::signature::fetch::{self, FetchError};
@@ -204,11 +204,11 @@ impl Place<'_> {
         let Expectation { repository, digest, .. } = self.expected;
         let mut results: Vec<Option<Verified>> = attachments.iter().map(|_| None).collect();
         for attempt in 1..=ATTEMPTS {
-            let mut window = Duration::ZERO;
+            let (mut window, mut passing) = (Duration::ZERO, None);
             for (attachment, _) in attachments.iter().zip(&results).filter(|(_, result)| result.is_none()) {
                 match attachment.put(self.client, repository, digest).await {
                     Ok(moment) => window = window.max(moment),
-                    Err(error) if error.is_passing() && attempt < ATTEMPTS => {}
+                    Err(error) if error.is_passing() && attempt < ATTEMPTS => passing = Some(error),
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -223,7 +223,11 @@ impl Place<'_> {
                 }
                 return Ok(results.into_iter().flatten().collect());
             }
-            log.say(&format!("another signer replaced the signature (try {attempt} of {ATTEMPTS})"));
+            let why = match passing {
+                Some(error) => explain::chain(&error),
+                None => "another signer replaced the signature".to_owned(),
+            };
+            log.say(&format!("{why} (try {attempt} of {ATTEMPTS})"));
             tokio::time::sleep(pause(attempt)).await;
         }
         Err(self.lost())

@@ -108,11 +108,16 @@ impl Client {
         url.query_pairs_mut().append_pair("artifactType", artifact_type);
         let mut request = Request::new(Method::GET, url, MANIFEST_MAX);
         request.headers.insert(ACCEPT, HeaderValue::from_static(manifest::OCI_INDEX));
-        let answer = self.call(request, Right::Pull).await?;
-        if answer.status == StatusCode::NOT_FOUND {
-            return Ok(None);
+        let answer = match self.call(request, Right::Pull).await {
+            Ok(answer) if answer.status == StatusCode::NOT_FOUND => return Ok(None),
+            // Registries from before the API answer an unknown path in ways of their own.
+            Err(RegistryError::Refused { status: 400 | 405 | 406, .. }) => return Ok(None),
+            other => other?,
+        };
+        match parsed(&answer) {
+            Ok(index) if index.media_type() == manifest::OCI_INDEX => Ok(Some(index)),
+            _ => Ok(None),
         }
-        parsed(&answer).map(Some)
     }
 
     /// Puts a manifest's exact bytes under a tag or under its own digest.

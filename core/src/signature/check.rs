@@ -38,12 +38,20 @@ impl Explain for CheckError {
 /// Fetches and verifies the signatures of the expected image, format by format: bundles are asked for only where no
 /// `.sig` signature counts. When none counts, the error speaks of all that were found.
 pub async fn check(client: &Client, expected: &Expectation, policy: &Policy) -> Result<Verified, CheckError> {
-    let mut found = Vec::new();
+    let (mut found, mut malformed) = (Vec::new(), None);
     for format in policy.formats.iter() {
-        found.extend(fetch::attached(client, &expected.repository, &expected.digest, format).await?);
+        match fetch::attached(client, &expected.repository, &expected.digest, format).await {
+            Ok(more) => found.extend(more),
+            // A list that is none hides no signature in the other format; a registry in trouble ends it.
+            Err(error @ (FetchError::Manifest { .. } | FetchError::Referrers { .. })) => malformed = Some(error),
+            Err(error) => return Err(error.into()),
+        }
         if let Ok(verified) = verify::verify(expected, &found, policy) {
             return Ok(verified);
         }
     }
-    Ok(verify::verify(expected, &found, policy)?)
+    match malformed {
+        Some(error) if found.is_empty() => Err(error.into()),
+        _ => Ok(verify::verify(expected, &found, policy)?),
+    }
 }

@@ -155,14 +155,16 @@ struct WireKey {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireEntry {
-    #[serde(with = "integer")]
+    /// Absent for a log's first entry: protobuf leaves zeros out.
+    #[serde(default, with = "integer")]
     log_index: u64,
-    log_id: WireLog,
-    kind_version: WireKind,
+    log_id: Option<WireLog>,
+    kind_version: Option<WireKind>,
     #[serde(default, with = "integer")]
     integrated_time: u64,
     inclusion_promise: Option<WirePromise>,
     inclusion_proof: Option<WireProof>,
+    #[serde(default)]
     canonicalized_body: String,
 }
 
@@ -196,7 +198,7 @@ struct WireProof {
     /// Absent in a tree of one leaf.
     #[serde(default)]
     hashes: Vec<String>,
-    checkpoint: WireCheckpoint,
+    checkpoint: Option<WireCheckpoint>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -206,12 +208,12 @@ struct WireCheckpoint {
 
 impl WireEntry {
     fn read(self) -> Result<Evidence, Unfit> {
-        if self.kind_version.kind != Kind::Dsse.name() || self.kind_version.version != Kind::VERSION {
+        if !self.kind_version.is_some_and(|it| it.kind == Kind::Dsse.name() && it.version == Kind::VERSION) {
             return Err(Unfit::Kind);
         }
         let promise = self.inclusion_promise.ok_or(Unfit::Field("inclusionPromise"))?;
         let proof = self.inclusion_proof.ok_or(Unfit::NoProof)?;
-        let log = fingerprint(&self.log_id.key_id).ok_or(Unfit::Field("logId"))?;
+        let log = self.log_id.and_then(|log| fingerprint(&log.key_id)).ok_or(Unfit::Field("logId"))?;
         Ok(Evidence {
             entry: Entry {
                 body: self.canonicalized_body,
@@ -231,7 +233,7 @@ impl WireEntry {
                     .iter()
                     .map(|text| hash(text).ok_or(Unfit::Field("inclusion proof")))
                     .collect::<Result<_, _>>()?,
-                checkpoint: proof.checkpoint.envelope,
+                checkpoint: proof.checkpoint.ok_or(Unfit::Field("checkpoint"))?.envelope,
             },
         })
     }
@@ -240,8 +242,8 @@ impl WireEntry {
         let Recorded { entry, proof, logged } = recorded;
         Ok(Self {
             log_index: entry.log_index,
-            log_id: WireLog { key_id: STANDARD.encode(logged.log().as_bytes()) },
-            kind_version: WireKind { kind: Kind::Dsse.name().to_owned(), version: Kind::VERSION.to_owned() },
+            log_id: Some(WireLog { key_id: STANDARD.encode(logged.log().as_bytes()) }),
+            kind_version: Some(WireKind { kind: Kind::Dsse.name().to_owned(), version: Kind::VERSION.to_owned() }),
             integrated_time: u64::try_from(entry.integrated_time).unwrap_or_default(),
             inclusion_promise: Some(WirePromise { signed_entry_timestamp: STANDARD.encode(&entry.timestamp) }),
             inclusion_proof: Some(WireProof {
@@ -249,7 +251,7 @@ impl WireEntry {
                 root_hash: STANDARD.encode(proof.root),
                 tree_size: proof.size,
                 hashes: proof.hashes.iter().map(|hash| STANDARD.encode(hash)).collect(),
-                checkpoint: WireCheckpoint { envelope: proof.checkpoint.clone() },
+                checkpoint: Some(WireCheckpoint { envelope: proof.checkpoint.clone() }),
             }),
             canonicalized_body: entry.body.clone(),
         })

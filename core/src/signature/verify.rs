@@ -177,7 +177,11 @@ fn names_the_image(expected: &Expectation, signed: &Signed<'_>, policy: &Policy)
         return Err(Fault::OtherDigest { signed: signed.digest });
     }
     match signed.annotations.repository() {
-        Some(other) if policy.annotations != AnnotationRule::Off && *other != expected.repository => {
+        // Where a signature has no other word for its repository, this one is heeded whatever the rule.
+        Some(other)
+            if *other != expected.repository
+                && (policy.annotations != AnnotationRule::Off || signed.docker_reference.is_none()) =>
+        {
             Err(Fault::OtherRepository { signed: other.to_string() })
         }
         _ => Ok(()),

@@ -131,6 +131,9 @@ fn no_error_shows_a_secret() {
         &[("key-password-file", &format!("-----BEGIN {secret}"))],
         &[("key-password-file", secret)],
         &[("registry-token-file", secret)],
+        &[("registry-token-file", &format!("{secret}/a+b/c=="))],
+        &[("key-password-file", &format!("/{secret}"))],
+        &[("key-password-file", &format!("{secret}.1"))],
         &[("key-password-file", &secret.repeat(100))],
     ] {
         let error = with(inputs).err().expect("refused");

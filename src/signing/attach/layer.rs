@@ -47,8 +47,9 @@ impl NewLayer {
 
     /// Whether this is the layer, as the core fetched it.
     pub(super) fn is_fetched(&self, layer: &Layer) -> bool {
-        layer.annotations.get(SIGNATURE_ANNOTATION).map(String::as_str)
-            == self.descriptor.pointer("/annotations").and_then(|all| all.get(SIGNATURE_ANNOTATION)?.as_str())
+        layer.payload.digest == Digest::of(&self.payload)
+            && layer.annotations.get(SIGNATURE_ANNOTATION).map(String::as_str)
+                == self.descriptor.pointer("/annotations").and_then(|all| all.get(SIGNATURE_ANNOTATION)?.as_str())
     }
 
     /// Whether a manifest's layer is this one.
@@ -58,7 +59,8 @@ impl NewLayer {
     }
 }
 
-/// How often the manifest is read again because somebody else wrote it meanwhile; after that it is written all the same.
+/// How often the manifest is made anew because somebody else wrote it meanwhile. After that it is written without another
+/// look, always over what was read last.
 const READS: u32 = 5;
 
 /// Adds a layer to the image's `.sig` manifest, or makes one. Gives how long another signer's change could have gone
@@ -82,13 +84,16 @@ pub(super) async fn put(
         if manifest.bytes().len() > MAX_MANIFEST_LEN {
             return Err(AttachError::Full { image: image() });
         }
+        let mut start = Instant::now();
         client.put_blob(repository, &config).await.map_err(registry)?;
-        let start = Instant::now();
-        let now = client.manifest(repository, &target).await.map_err(registry)?;
-        reads += 1;
-        if reads < READS && now.as_ref().map(Manifest::digest) != existing.as_ref().map(Manifest::digest) {
-            existing = now;
-            continue;
+        if reads < READS {
+            start = Instant::now();
+            let now = client.manifest(repository, &target).await.map_err(registry)?;
+            reads += 1;
+            if now.as_ref().map(Manifest::digest) != existing.as_ref().map(Manifest::digest) {
+                existing = now;
+                continue;
+            }
         }
         client.put_manifest(repository, &target, &manifest).await.map_err(registry)?;
         return Ok(start.elapsed());

@@ -21,6 +21,9 @@ const MAX_MANIFEST_LEN: usize = 64 * 1024;
 /// Most bundles that are fetched: each is two requests.
 const MAX_BUNDLES: usize = 64;
 
+/// What a list may call a bundle's manifest: what it is and, by cosign in the tag's index, what its config is.
+const ARTIFACTS: [&str; 2] = [sigstore_bundle::MEDIA_TYPE, "application/vnd.oci.empty.v1+json"];
+
 /// The manifest's annotation by which cosign says what a bundle's statement claims.
 const PREDICATE_ANNOTATION: &str = "dev.sigstore.bundle.predicateType";
 
@@ -87,16 +90,19 @@ pub async fn bundles(client: &Client, repository: &Repository, digest: &Digest) 
     Ok(found)
 }
 
-/// Reads an index of referrers, and keeps what may be a signature. Not by its artifact type: in the tag's index cosign
-/// writes another one there than in the manifest itself.
+/// Reads an index of referrers, and keeps what may be a signature: what somebody says to be an SBOM or an attestation is
+/// not asked for, and does not count among the most that are.
 pub fn parse_index(media_type: &str, bytes: &[u8]) -> Result<Vec<Digest>, BundlesError> {
     if media_type != OCI_INDEX {
         return Err(BundlesError::MediaType);
     }
     let Index { manifests } = json::parse(bytes, MAX_INDEX_LEN).map_err(BundlesError::Json)?;
     let mut digests = Vec::new();
-    for Entry { media_type, digest, annotations } in manifests {
-        if media_type == OCI_MANIFEST && may_sign(annotations.as_ref()) && !digests.contains(&digest) {
+    for Entry { media_type, artifact_type, digest, annotations } in manifests {
+        let fits = media_type == OCI_MANIFEST
+            && artifact_type.is_none_or(|artifact| ARTIFACTS.contains(&artifact.as_str()))
+            && may_sign(annotations.as_ref());
+        if fits && !digests.contains(&digest) {
             if digests.len() == MAX_BUNDLES {
                 return Err(BundlesError::TooMany);
             }
@@ -143,6 +149,8 @@ struct Entry {
     media_type: String,
     digest: Digest,
     annotations: Option<BTreeMap<String, String>>,
+    #[serde(rename = "artifactType")]
+    artifact_type: Option<String>,
 }
 
 #[cfg(test)]
@@ -273,7 +281,13 @@ mod tests {
         held.refer(&[("application/spdx+json", blob)], json!({}));
         held.entries.push(json!({ "mediaType": OCI_MANIFEST, "digest": blob, "annotations": slsa }));
         held.entries.push(json!({ "mediaType": OCI_INDEX, "digest": blob }));
+        for n in 0..=MAX_BUNDLES {
+            let sbom = Digest::of(n.to_string().as_bytes());
+            held.entries
+                .push(json!({ "mediaType": OCI_MANIFEST, "digest": sbom, "artifactType": "application/spdx+json" }));
+        }
         held.bundle(b"signature");
+        held.entries.last_mut().unwrap()["artifactType"] = ARTIFACTS[1].into();
         let (found, requests) = held.listed().fetched().await;
         assert_eq!(
             (contents(found), requests),
@@ -294,6 +308,20 @@ mod tests {
         held.bundle(b"good");
         let (found, _) = held.tagged().fetched().await;
         assert_eq!(contents(found), [b"Missing".to_vec(), b"good".to_vec()]);
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_does_not_know_the_question_is_asked_for_the_tag() {
+        let odd = [Reply::new(400, ""), Reply::new(405, ""), Reply::new(406, "")];
+        let page = Reply::new(200, "<html>").with("Content-Type", "text/html");
+        let image = Reply::new(200, "{}").with("Content-Type", OCI_MANIFEST);
+        for reply in odd.into_iter().chain([page, image]) {
+            let mut held = Held::default();
+            held.bundle(b"one");
+            let mut held = held.tagged();
+            held.answers.insert("referrers".to_owned(), reply);
+            assert_eq!(contents(held.fetched().await.0), [b"one".to_vec()]);
+        }
     }
 
     #[tokio::test]
