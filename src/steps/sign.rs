@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use jiff::Timestamp;
 use tagship_core::explain::{self, Explain};
 use tagship_core::reference::{Digest, Repository};
@@ -205,8 +205,9 @@ impl Place<'_> {
         let mut results: Vec<Option<Verified>> = attachments.iter().map(|_| None).collect();
         for attempt in 1..=ATTEMPTS {
             let (mut window, mut passing) = (Duration::ZERO, None);
-            for (attachment, _) in attachments.iter().zip(&results).filter(|(_, result)| result.is_none()) {
-                match attachment.put(self.client, repository, digest).await {
+            let missing = attachments.iter().zip(&results).filter(|(_, result)| result.is_none());
+            for outcome in join_all(missing.map(|(one, _)| one.put(self.client, repository, digest))).await {
+                match outcome {
                     Ok(moment) => window = window.max(moment),
                     Err(error) if error.is_passing() && attempt < ATTEMPTS => passing = Some(error),
                     Err(error) => return Err(error.into()),
@@ -214,9 +215,7 @@ impl Place<'_> {
             }
             // Whoever read a list before it was written here has put his own by then, if he is not much slower.
             tokio::time::sleep((window * WINDOWS).min(LONGEST_WAIT)).await;
-            for (attachment, result) in attachments.iter().zip(&mut results) {
-                *result = self.read_back(attachment).await?;
-            }
+            results = try_join_all(attachments.iter().map(|attachment| self.read_back(attachment))).await?;
             if results.iter().all(Option::is_some) {
                 for attachment in &attachments {
                     log.say(&format!("read back from {repository} and verified, as {}", named(attachment.format())));
