@@ -244,13 +244,14 @@ impl Engine {
         Ok(run.is_some_and(|run| run.state() == HealthState::Healthy))
     }
 
-    /// What the container wrote last; nothing once it is removed.
+    /// What the container wrote last; nothing once it is removed, as Quadlet's containers are when they end.
     async fn lines(&self, container: &ContainerId) -> Vec<String> {
         let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(LINES).build();
         let logs = self.docker.logs(container.as_str(), Some(options));
         let mut bytes = Vec::new();
         let read = async {
-            let mut parts = std::pin::pin!(logs.filter_map(|part| async { part.ok() }).map(LogOutput::into_bytes));
+            let words = logs.filter_map(async |part| part.ok().filter(|part| !is_refusal(part)));
+            let mut parts = std::pin::pin!(words.map(LogOutput::into_bytes));
             while let Some(part) = parts.next().await {
                 let room = LAST_WORDS.saturating_sub(bytes.len());
                 bytes.extend(part.into_iter().take(room));
@@ -372,7 +373,29 @@ enum Probe {
     Failed(String),
 }
 
+/// Podman says that it will answer before it looks whether the container is still there, and then writes its error where
+/// the log should be. That text has no frame, as each line of a container without a terminal has.
+fn is_refusal(part: &LogOutput) -> bool {
+    let LogOutput::Console { message } = part else { return false };
+    serde_json::from_slice::<Refused>(message).is_ok_and(|refused| refused.response >= 400)
+}
+
 fn exited(service: &ServiceName, code: Option<i64>) -> Failure {
     let how = code.map_or_else(String::new, |code| format!(" with {code}"));
     Failure::new("container-exited", format!("the container of {service} exited{how}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn podmans_refusal_is_not_what_the_container_said() {
+        let refusal = br#"{"cause":"no such container","message":"failed to obtain logs for Container '4f'","response":500}"#;
+        let console = |text: &[u8]| LogOutput::Console { message: text.to_vec().into() };
+        assert!(is_refusal(&console(refusal)));
+        assert!(!is_refusal(&LogOutput::StdOut { message: refusal.to_vec().into() }));
+        assert!(!is_refusal(&console(br#"{"message":"cannot read settings","level":"error"}"#)));
+        assert!(!is_refusal(&console(b"cannot read settings\n")));
+    }
 }

@@ -78,6 +78,8 @@ pub(super) struct Healthcheck {
 #[derive(Deserialize)]
 pub(super) struct Refused {
     pub(super) message: String,
+    /// The HTTP status, also where the answer has begun with another one.
+    pub(super) response: u16,
 }
 
 impl Test {
