@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     let started = Instant::now();
     tagship::log::withhold_panics();
     // All that ever holds a secret is below, and gone when it returns.
-    sys::then_scrub::<STACK, _>(|| work(started))
+    sys::then_scrub(STACK, || work(started))
 }
 
 fn work(started: Instant) -> ExitCode {

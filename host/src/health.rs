@@ -391,7 +391,8 @@ mod tests {
 
     #[test]
     fn podmans_refusal_is_not_what_the_container_said() {
-        let refusal = br#"{"cause":"no such container","message":"failed to obtain logs for Container '4f'","response":500}"#;
+        let refusal =
+            br#"{"cause":"no such container","message":"failed to obtain logs for Container '4f'","response":500}"#;
         let console = |text: &[u8]| LogOutput::Console { message: text.to_vec().into() };
         assert!(is_refusal(&console(refusal)));
         assert!(!is_refusal(&LogOutput::StdOut { message: refusal.to_vec().into() }));

@@ -165,6 +165,7 @@ impl Explain for AttachError {
 enum Problem {
     Existing(&'static str),
     Json(JsonError),
+    Full,
 }
 
 impl Problem {
@@ -172,6 +173,7 @@ impl Problem {
         match self {
             Self::Existing(why) => AttachError::Existing { list, image, why },
             Self::Json(source) => AttachError::Malformed { list, image, source },
+            Self::Full => AttachError::Full { image },
         }
     }
 }

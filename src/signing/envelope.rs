@@ -162,7 +162,7 @@ fn seal_at(log_n: u8, plain: &[u8], password: &[u8]) -> Result<Vec<u8>, Envelope
 
 /// Runs `work`, which handles secrets, and then overwrites the stack that it used.
 pub fn then_scrub<T>(work: impl FnOnce() -> T) -> T {
-    sys::then_scrub::<STACK, T>(work)
+    sys::then_scrub(STACK, work)
 }
 
 /// The box that a password opens.

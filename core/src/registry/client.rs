@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LINK, LOCATION};
 use reqwest::{Method, StatusCode, Url};
 
 use super::auth::{Authorizer, Standing};
@@ -22,6 +22,9 @@ const MANIFEST_MAX: usize = 4 * 1024 * 1024;
 
 /// The longest answer that is read where none is wanted.
 const ANSWER_MAX: usize = 1024 * 1024;
+
+/// The most pages of a list of referrers that are read, of 1 MiB each.
+const PAGES: usize = 8;
 
 /// Where a registry names the digest of what it sends or stored.
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -96,27 +99,48 @@ impl Client {
         Ok(Some(manifest))
     }
 
-    /// What refers to a manifest, as the registry's own index of it; `None` where the registry has no referrers API (OCI
-    /// distribution specification, "Listing Referrers"). The registry may leave out what is not of the artifact type.
+    /// What refers to a manifest, as the registry's own index of it, page by page; `None` where the registry has no
+    /// referrers API (OCI distribution specification, "Listing Referrers"). The registry may leave out what is not of the
+    /// artifact type.
     pub async fn referrers(
         &self,
         repository: &Repository,
         digest: &Digest,
         artifact_type: &str,
-    ) -> Result<Option<Manifest>, RegistryError> {
+    ) -> Result<Option<Vec<Manifest>>, RegistryError> {
         let mut url = self.wire.url(&format!("v2/{}/referrers/{digest}", repository.path()))?;
         url.query_pairs_mut().append_pair("artifactType", artifact_type);
-        let mut request = Request::new(Method::GET, url, MANIFEST_MAX);
-        request.headers.insert(ACCEPT, HeaderValue::from_static(manifest::OCI_INDEX));
-        let answer = match self.call(request, Right::Pull).await {
-            Ok(answer) if answer.status == StatusCode::NOT_FOUND => return Ok(None),
-            // Registries from before the API answer an unknown path in ways of their own.
-            Err(RegistryError::Refused { status: 400 | 405 | 406, .. }) => return Ok(None),
-            other => other?,
-        };
-        match parsed(&answer) {
-            Ok(index) if index.media_type() == manifest::OCI_INDEX => Ok(Some(index)),
-            _ => Ok(None),
+        let mut pages = Vec::new();
+        loop {
+            let mut request = Request::new(Method::GET, url, ANSWER_MAX);
+            request.headers.insert(ACCEPT, HeaderValue::from_static(manifest::OCI_INDEX));
+            let answer = match self.call(request, Right::Pull).await {
+                Ok(answer) if answer.status == StatusCode::NOT_FOUND => break,
+                // Registries from before the API answer an unknown path in ways of their own.
+                Err(RegistryError::Refused { status: 400 | 405 | 406, .. }) => break,
+                other => other?,
+            };
+            match parsed(&answer) {
+                Ok(index) if index.media_type() == manifest::OCI_INDEX => pages.push(index),
+                _ => break,
+            }
+            let Some(next) = next_page(&answer.headers) else { return Ok(Some(pages)) };
+            let why = |why: &str| RegistryError::Protocol { url: shown(&answer.url), why: why.to_owned() };
+            if pages.len() == PAGES {
+                return Err(why("its list of referrers has more pages than are read"));
+            }
+            url = self.wire.join(&answer.url, next)?;
+            if !self.wire.is_own(&url) {
+                return Err(why("the next page of its list of referrers lies on another server"));
+            }
+        }
+        // Half a list is none to go by.
+        match pages.len() {
+            0 => Ok(None),
+            _ => Err(RegistryError::Protocol {
+                url: shown(&self.wire.url("v2/")?),
+                why: "it does not give the next page of its list of referrers".to_owned(),
+            }),
         }
     }
 
@@ -287,6 +311,16 @@ fn parsed(answer: &Answer) -> Result<Manifest, RegistryError> {
     let media_type = manifest::media_type(&answer.headers, &answer.body)
         .map_err(|why| RegistryError::Protocol { url: shown(&answer.url), why })?;
     Ok(Manifest::new(media_type, answer.body.clone()))
+}
+
+/// Where a list goes on: the target of the `Link` whose relation is "next" (RFC 8288, section 3).
+fn next_page(headers: &HeaderMap) -> Option<&str> {
+    let links = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
+    links.flat_map(|value| value.split(',')).find_map(|link| {
+        let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+        let is_next = |parameter: &str| matches!(parameter.trim(), "rel=next" | "rel=\"next\"");
+        parameters.split(';').any(is_next).then_some(target)
+    })
 }
 
 /// Compares a digest that was asked for with the one of what came.

@@ -24,6 +24,9 @@ pub const MAX_MANIFEST_LEN: usize = 1024 * 1024;
 /// Most different payloads that are fetched: each is a request. Signatures by several keys share one.
 const MAX_PAYLOADS: usize = 128;
 
+/// Most signatures that are looked at: as many as `MAX_MANIFEST_LEN` holds of real ones, and a bound on the arithmetic.
+pub const MAX_LAYERS: usize = 1024;
+
 pub use bundles::{BundlesError, MAX_INDEX_LEN, Referrers, bundles, parse_index, parse_manifest, referrers};
 
 /// Why signatures could not be fetched. "There is none" is not among them: that is an empty list.
@@ -65,7 +68,7 @@ pub enum ManifestError {
     #[error("it is not a manifest")]
     Json(#[source] JsonError),
     /// More than anybody signs.
-    #[error("it has more than {MAX_PAYLOADS} different payloads")]
+    #[error("it has more than {MAX_LAYERS} signatures, or {MAX_PAYLOADS} different payloads")]
     TooMany,
 }
 
@@ -152,6 +155,9 @@ pub fn parse(media_type: &str, bytes: &[u8]) -> Result<Vec<Entry>, ManifestError
         return Err(ManifestError::MediaType);
     }
     let SignatureManifest { layers } = json::parse(bytes, MAX_MANIFEST_LEN).map_err(ManifestError::Json)?;
+    if layers.len() > MAX_LAYERS {
+        return Err(ManifestError::TooMany);
+    }
     Ok(layers.into_iter().filter(|entry| entry.media_type == payload::MEDIA_TYPE).collect())
 }
 
@@ -297,6 +303,13 @@ mod tests {
         let entries: Vec<_> = (0..=MAX_PAYLOADS).map(|n| entry(n.to_string().as_bytes(), "a")).collect();
         let (layers, asked) = fetched(answer(manifest(&entries)), |_| Reply::new(404, "")).await;
         assert_eq!((layers.unwrap_err().kind(), asked.len()), ("malformed-signature", MAX_PAYLOADS + 1));
+    }
+
+    #[test]
+    fn too_many_signatures_are_not_looked_at() {
+        let of = |count| manifest(&vec![entry(b"payload", "a"); count]);
+        assert_eq!(parse(OCI_MANIFEST, of(MAX_LAYERS).as_bytes()).unwrap().len(), MAX_LAYERS);
+        assert!(matches!(parse(OCI_MANIFEST, of(MAX_LAYERS + 1).as_bytes()), Err(ManifestError::TooMany)));
     }
 
     #[test]

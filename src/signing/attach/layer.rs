@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
 use tagship_core::reference::{Digest, ImageRef, Repository};
 use tagship_core::registry::{Client, Manifest, OCI_MANIFEST, Target};
-use tagship_core::signature::fetch::MAX_MANIFEST_LEN;
+use tagship_core::signature::fetch::{MAX_LAYERS, MAX_MANIFEST_LEN};
 use tagship_core::signature::json::JsonError;
 use tagship_core::signature::log::Entry;
 use tagship_core::signature::{KEY_ANNOTATION, Layer, SIGNATURE_ANNOTATION, bundle, payload};
@@ -41,6 +41,8 @@ impl NewLayer {
             "digest": Digest::of(&payload),
             "size": payload.len(),
             "annotations": annotations,
+            // Spares whoever knows it a request (OCI image specification 1.1, "Descriptors"); all others read the blob.
+            "data": STANDARD.encode(&payload),
         });
         Ok(Self { payload, descriptor })
     }
@@ -81,9 +83,6 @@ pub(super) async fn put(
     loop {
         let merged = merge(existing.as_ref(), layer).map_err(|problem| problem.of(List::Signatures, image()))?;
         let Some(Merged { manifest, config }) = merged else { return Ok(Duration::ZERO) };
-        if manifest.bytes().len() > MAX_MANIFEST_LEN {
-            return Err(AttachError::Full { image: image() });
-        }
         let mut start = Instant::now();
         client.put_blob(repository, &config).await.map_err(registry)?;
         if reads < READS {
@@ -113,13 +112,20 @@ fn merge(existing: Option<&Manifest>, new: &NewLayer) -> Result<Option<Merged>, 
         return Ok(None);
     }
     layers.push(new.descriptor.clone());
+    if layers.len() > MAX_LAYERS {
+        return Err(Problem::Full);
+    }
     let config = config(&layers)?;
     manifest.insert(
         "config".to_owned(),
         json!({ "mediaType": CONFIG_MEDIA_TYPE, "size": config.len(), "digest": Digest::of(&config) }),
     );
     manifest.insert("layers".to_owned(), layers.into());
-    Ok(Some(Merged { manifest: Manifest::new(OCI_MANIFEST, written(&manifest)?), config }))
+    let manifest = Manifest::new(OCI_MANIFEST, written(&manifest)?);
+    if manifest.bytes().len() > MAX_MANIFEST_LEN {
+        return Err(Problem::Full);
+    }
+    Ok(Some(Merged { manifest, config }))
 }
 
 /// The config that cosign writes: one history entry and one diff id a layer. A payload is not compressed, so that its
@@ -168,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_signature_makes_what_cosign_makes() {
+    fn the_first_signature_makes_what_cosign_makes_and_holds_its_payload() {
         let layer = layer();
         let (manifest, config) = merged(None, &layer);
         let digest = Digest::of(&layer.payload).to_string();
@@ -178,6 +184,7 @@ mod tests {
         assert_eq!(manifest["layers"][0]["mediaType"], payload::MEDIA_TYPE);
         assert_eq!(manifest["layers"][0]["size"], layer.payload.len());
         assert_eq!(manifest["layers"][0]["digest"], digest);
+        assert_eq!(manifest["layers"][0]["data"], STANDARD.encode(&layer.payload));
         assert_eq!(
             config,
             json!({
@@ -208,6 +215,18 @@ mod tests {
         let layer = layer();
         let once = merge(None, &layer).unwrap().unwrap();
         assert!(merge(Some(&once.manifest), &layer).unwrap().is_none());
+    }
+
+    #[test]
+    fn more_than_is_read_is_not_written() {
+        let existing = |count, note: &str| {
+            let layers = vec![json!({ "digest": "sha256:aa" }); count];
+            manifest(&json!({ "layers": layers, "annotations": { "note": note } }).to_string())
+        };
+        assert!(merge(Some(&existing(MAX_LAYERS - 1, "")), &layer()).unwrap().is_some());
+        assert!(matches!(merge(Some(&existing(MAX_LAYERS, "")), &layer()), Err(Problem::Full)));
+        let long = "x".repeat(MAX_MANIFEST_LEN - 500);
+        assert!(matches!(merge(Some(&existing(1, &long)), &layer()), Err(Problem::Full)));
     }
 
     #[test]

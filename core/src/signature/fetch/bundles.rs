@@ -30,8 +30,8 @@ const PREDICATE_ANNOTATION: &str = "dev.sigstore.bundle.predicateType";
 /// Where an image's referrers are listed.
 #[derive(Clone, Debug)]
 pub enum Referrers {
-    /// By the registry itself.
-    Listed(Manifest),
+    /// By the registry itself, page by page.
+    Listed(Vec<Manifest>),
     /// Under the image's own tag `sha256-<hex>`, if anybody has begun such a list.
     Tagged(Option<Manifest>),
 }
@@ -53,7 +53,7 @@ pub enum BundlesError {
 /// The list of what refers to an image.
 pub async fn referrers(client: &Client, repository: &Repository, digest: &Digest) -> Result<Referrers, RegistryError> {
     Ok(match client.referrers(repository, digest, sigstore_bundle::MEDIA_TYPE).await? {
-        Some(index) => Referrers::Listed(index),
+        Some(pages) => Referrers::Listed(pages),
         None => Referrers::Tagged(client.manifest(repository, &Target::from(digest.referrers_tag())).await?),
     })
 }
@@ -63,13 +63,23 @@ pub async fn bundles(client: &Client, repository: &Repository, digest: &Digest) 
     let image = || ImageRef::pinned(repository, digest);
     let registry = |source| FetchError::Registry { image: image(), source };
     let malformed = |source| FetchError::Referrers { image: image(), source };
-    let (Referrers::Listed(index) | Referrers::Tagged(Some(index))) =
-        referrers(client, repository, digest).await.map_err(registry)?
-    else {
-        return Ok(Vec::new());
+    let pages = match referrers(client, repository, digest).await.map_err(registry)? {
+        Referrers::Listed(pages) => pages,
+        Referrers::Tagged(index) => index.into_iter().collect(),
     };
+    let mut entries = Vec::new();
+    for page in pages {
+        for entry in parse_index(page.media_type(), page.bytes()).map_err(malformed)? {
+            if !entries.contains(&entry) {
+                entries.push(entry);
+            }
+        }
+    }
+    if entries.len() > MAX_BUNDLES {
+        return Err(malformed(BundlesError::TooMany));
+    }
     let mut found = Vec::new();
-    for entry in parse_index(index.media_type(), index.bytes()).map_err(malformed)? {
+    for entry in entries {
         let manifest = match client.manifest(repository, &Target::Digest(entry)).await {
             Ok(Some(manifest)) => manifest,
             // An index may outlive what it names, and one that is spoilt says nothing about the others.
@@ -270,6 +280,68 @@ mod tests {
         assert_eq!((contents(found), requests), (expected.clone(), 5));
         let (found, requests) = held.tagged().fetched().await;
         assert_eq!((contents(found), requests), (expected, 6));
+    }
+
+    /// Fetches from a registry whose list of one entry a page says that page `n` goes on at `next(n)`.
+    async fn fetched_in_pages(
+        next: impl Fn(usize) -> String + Send + Sync + 'static,
+    ) -> (Result<Vec<Blob>, FetchError>, usize) {
+        let mut held = Held::default();
+        held.bundle(b"one");
+        held.bundle(b"two");
+        let server = Server::start(move |request| {
+            let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
+            if !path.contains("/referrers/") {
+                let name = path.rsplit('/').next().unwrap_or_default();
+                return held.answers.get(name).cloned().unwrap_or_else(|| Reply::new(404, ""));
+            }
+            let page = query.split('&').find_map(|pair| pair.strip_prefix("page=")?.parse().ok()).unwrap_or(0);
+            let entry = held.entries.get(page % 2).cloned();
+            let index = json!({ "mediaType": OCI_INDEX, "manifests": [entry] });
+            let reply = Reply::new(200, index.to_string()).with("Content-Type", OCI_INDEX);
+            match next(page) {
+                link if link.is_empty() => reply,
+                link if link == "404" => Reply::new(404, ""),
+                link => reply.with("Link", &link),
+            }
+        })
+        .await;
+        let repository: Repository = format!("127.0.0.1:{}/chris/app", server.port).parse().unwrap();
+        let limits = Limits { pause: Duration::from_millis(1), ..Limits::default() };
+        let roots = Roots::load(None).unwrap();
+        let client = Client::with_limits(repository.registry(), Credential::Anonymous, &roots, limits).unwrap();
+        let found = bundles(&client, &repository, &Digest::of(IMAGE)).await;
+        (found, server.lines().len())
+    }
+
+    #[tokio::test]
+    async fn a_list_of_several_pages_is_read_to_its_end() {
+        for link in
+            [r#"</v2/chris/app/referrers/x?page=1>; rel="next""#, r#"<?page=0>; rel="prev", <?page=1>;rel=next"#]
+        {
+            let link = link.to_owned();
+            let next = move |page| if page == 0 { link.clone() } else { String::new() };
+            let (found, requests) = fetched_in_pages(next).await;
+            assert_eq!((contents(found), requests), (vec![b"one".to_vec(), b"two".to_vec()], 6));
+        }
+        let (found, _) = fetched_in_pages(|_| r#"<?page=1>; rel="last""#.to_owned()).await;
+        assert_eq!(contents(found), [b"one".to_vec()], "no other relation leads on");
+    }
+
+    #[tokio::test]
+    async fn a_list_without_end_or_elsewhere_is_none() {
+        for (defect, link, requests) in [
+            ("endless", "<?page=1>; rel=next", 8),
+            ("on another server", "<https://other.test/v2/>; rel=next", 1),
+            ("of another scheme", "<file:///etc/passwd>; rel=next", 1),
+            ("no URL", "<https://[>; rel=next", 1),
+        ] {
+            let (found, asked) = fetched_in_pages(move |_| link.to_owned()).await;
+            assert_eq!((found.unwrap_err().kind(), asked), ("registry-protocol", requests), "{defect}");
+        }
+        let ends = |page| if page == 0 { "<?page=1>; rel=next".to_owned() } else { "404".to_owned() };
+        let (found, asked) = fetched_in_pages(ends).await;
+        assert_eq!((found.unwrap_err().kind(), asked), ("registry-protocol", 2), "its second page is gone");
     }
 
     #[tokio::test]
