@@ -1,6 +1,6 @@
 //! Scenarios on a real host: systemd, rootless Podman, a registry with TLS and passwords, cosign.
 //!
-//! One host serves all of them, one after another; each starts from a proven state and mends what it broke.
+//! Two hosts serve them side by side, one scenario at a time each; each scenario starts from a proven state and mends what it broke.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod build;
@@ -17,11 +17,11 @@ mod rotation;
 
 use std::process::ExitCode;
 
-use tagship_tests::{Host, suite};
+use tagship_tests::{Host, suite_on};
 
 fn main() -> ExitCode {
-    suite(
-        || Host::boot("scenarios"),
+    suite_on(
+        &[|| Host::boot("scenarios"), || Host::boot("scenarios-2")],
         &[
             release::SCENARIOS,
             build::SCENARIOS,

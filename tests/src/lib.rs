@@ -22,4 +22,4 @@ pub use proxy::Proxy;
 pub use ran::Ran;
 pub use release::Release;
 pub use state::{Service, State};
-pub use suite::{Scenario, suite};
+pub use suite::{Scenario, suite, suite_on};
