@@ -16,7 +16,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("a_policy_is_not_written_untried_for_an_old_podman", untried_and_old),
     ("a_policy_that_fails_where_it_is_written_is_taken_back", second_check),
     ("a_policy_that_somebody_changed_meanwhile_is_left_to_him", meddled),
-    ("what_a_check_cannot_remove_is_a_warning", left_behind),
+    ("what_the_check_of_a_policy_cannot_remove_is_a_warning", left_behind),
     ("the_policy_of_root_is_the_systems", of_root),
     ("a_policy_that_root_writes_for_a_user_stays_the_users", of_root_for_a_user),
     ("a_policy_can_be_written_before_the_first_release", before_the_first_release),
