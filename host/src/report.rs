@@ -69,6 +69,14 @@ pub fn error(error: &dyn Explain) {
     }
 }
 
+/// Prints an error that changes nothing about what was done.
+pub fn warning(error: &dyn Explain) {
+    line(Urgency::Warning, &format!("warning: {}", explain::chain(error)));
+    if let Some(hint) = error.hint() {
+        line(Urgency::Warning, &format!("hint: {hint}"));
+    }
+}
+
 /// Prints a command's result: the text as it is, which the caller has made safe.
 pub fn output(text: &str) {
     let mut out = io::stdout().lock();

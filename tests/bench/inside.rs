@@ -8,11 +8,11 @@
 //! Static and made with the programs' own settings, so that it runs in the host and its scrypt is theirs. Which numbers
 //! are compared is the benchmark's to know.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
-// Only the system knows how much memory another process had, and the standard library does not ask it.
-#![allow(unsafe_code)]
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+use nix::sys::resource::{UsageWho, getrusage};
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -34,14 +34,8 @@ fn run(program: &str, arguments: &[&str]) -> (Duration, i64) {
     let status = command.status().unwrap();
     let took = begun.elapsed();
     assert!(status.success(), "{program}: {status}");
-    // SAFETY: zeros are a valid `rusage`, which holds only integers, and getrusage writes it. The command is the only
-    // child that was waited for.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        assert!(libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage) == 0, "getrusage");
-        usage
-    };
-    (took, usage.ru_maxrss)
+    // The command is the only child that was waited for.
+    (took, getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss())
 }
 
 /// The time of scrypt alone at the cost that cosign writes into a key: N = 2^16, r = 8, p = 1.

@@ -21,7 +21,9 @@ struct Mended<'a>(&'a Host);
 impl Drop for Mended<'_> {
     fn drop(&mut self) {
         trust(self.0, KEY);
-        self.0.root(&format!("rm -rf {DIR} /etc/containers/keys /etc/tagship /home/app/keys /tmp/key.pub"));
+        self.0.root(&format!(
+            "rm -rf {DIR} /etc/tagship /home/app/keys /tmp/key.pub; chown root:root /etc/containers; chmod go-w /etc/containers"
+        ));
     }
 }
 
@@ -57,38 +59,44 @@ fn hands(host: &Host) {
         my $call = `uname -m` =~ /x86_64/ ? 188 : 5;
         my ($file, $name) = ($ARGV[0], "system.posix_acl_access");
         syscall($call, $file, $name, $acl, length $acl, 0) == 0 or die "setxattr: $!"'"#;
-    for (defect, spoil, says, hint) in [
+    // Which of the hint's commands is followed: for a directory the first would have the key elsewhere.
+    for (defect, spoil, says, at, hint) in [
         (
             "the user's file",
             "chown app FILE".to_owned(),
             "the file FILE belongs to uid 1000",
+            0,
             "sudo chown root:root FILE",
         ),
         (
             "the user's file, for all to write",
             "chown app FILE; chmod 666 FILE".to_owned(),
             "the file FILE belongs to uid 1000",
+            0,
             "sudo chown root:root FILE && sudo chmod go-w FILE",
         ),
-        ("a file that the group may write", "chmod 664 FILE".to_owned(), "mode 0664", "sudo chmod go-w FILE"),
-        ("a file with an access control list", format!("{list} FILE"), "mode 0664", "sudo chmod go-w FILE"),
+        ("a file that the group may write", "chmod 664 FILE".to_owned(), "mode 0664", 0, "sudo chmod go-w FILE"),
+        ("a file with an access control list", format!("{list} FILE"), "mode 0664", 0, "sudo chmod go-w FILE"),
         (
             "the user's directory",
             "chown app DIR".to_owned(),
             "the directory DIR belongs to",
+            1,
             "sudo chown root:root DIR",
         ),
-        ("a directory for all to write", "chmod 777 DIR".to_owned(), "the directory DIR can", "sudo chmod go-w DIR"),
+        ("a directory for all to write", "chmod 777 DIR".to_owned(), "the directory DIR can", 0, "sudo chmod go-w DIR"),
         (
             "the user's directory further up",
             "chown app DIR/..".to_owned(),
             "the directory /etc/containers belongs to",
+            1,
             "sudo chown root:root /etc/containers",
         ),
         (
             "the user's link",
             "ln -sf key.pub DIR/link; chown -h app DIR/link".to_owned(),
             "the link DIR/link belongs to uid 1000",
+            0,
             "sudo chown -h root:root DIR/link",
         ),
     ] {
@@ -97,8 +105,8 @@ fn hands(host: &Host) {
         host.root(&format!("rm -rf {DIR}; install -D -m 644 {KEY} {file}; {}", named(&spoil))).ok();
         trust(host, &if spoil.contains("link") { format!("{DIR}/link") } else { file.clone() });
         let refused = ask(host, &tag).says("Outcome: refused").says("Kind: not-root-owned").says(&named(says));
-        assert_eq!(command(&refused, 0), named(hint).replace("sudo ", ""), "{defect}");
-        host.root(&command(&refused, 0)).ok();
+        assert_eq!(command(&refused, at), named(hint).replace("sudo ", ""), "{defect}");
+        host.root(&command(&refused, at)).ok();
         ask(host, &tag).says("Outcome: unchanged");
         if defect.contains("access control list") {
             host.app(&format!("echo more >>{file}")).exits(1).says("Permission denied");
@@ -112,23 +120,22 @@ fn through_a_home(host: &Host) {
     let (release, _mended) = (host.release(), Mended(host));
     let tag = release.tag();
     release.run().ok();
-    for (place, made, at) in [
-        ("/home/app/keys/key.pub", format!("install -D -m 644 {KEY} /home/app/keys/key.pub"), 1),
+    for (place, made) in [
+        ("/home/app/keys/key.pub", format!("install -D -m 644 {KEY} /home/app/keys/key.pub")),
         // Root's own link, to root's own file.
         (
             "/etc/containers/trial/key.pub",
             format!(
                 "install -D -m 644 {KEY} /home/app/keys/key.pub; mkdir {DIR}; ln -s /home/app/keys/key.pub {DIR}/key.pub"
             ),
-            1,
         ),
-        ("/tmp/key.pub", format!("install -m 644 {KEY} /tmp/key.pub"), 0),
+        ("/tmp/key.pub", format!("install -m 644 {KEY} /tmp/key.pub")),
     ] {
-        host.root(&format!("rm -rf {DIR} /etc/containers/keys; {made}")).ok();
+        host.root(&format!("rm -rf {DIR} /etc/tagship; {made}")).ok();
         trust(host, place);
-        let refused = ask(host, &tag).says("Kind: not-root-owned");
-        host.root(&command(&refused, at)).ok();
-        trust(host, "/etc/containers/keys/key.pub");
+        let refused = ask(host, &tag).says("Kind: not-root-owned").never_says("chown");
+        host.root(&command(&refused, 0)).ok();
+        trust(host, "/etc/tagship/keys/key.pub");
         ask(host, &tag).says("Outcome: unchanged");
     }
 }

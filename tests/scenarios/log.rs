@@ -5,7 +5,7 @@ mod log_faults;
 
 use std::process::ExitCode;
 
-use tagship_tests::{Host, IMAGE, Release, Scenario, suite};
+use tagship_tests::{Host, IMAGE, Ran, Release, Scenario, suite};
 
 fn main() -> ExitCode {
     suite(boot, &[SCENARIOS, log_faults::SCENARIOS].concat())
@@ -84,7 +84,23 @@ fn verifying_needs_no_log(host: &Host) {
     answer.ok().says("Outcome: deployed");
 }
 
+/// A user without files of Podman's, now and again when this is dropped; his configuration is then as it was.
+struct Bare<'a>(&'a Host);
+
+impl Bare<'_> {
+    fn clear(&self) -> Ran {
+        self.0.app("rm -rf ~/.config/containers/policy.json ~/.config/containers/registries.d; test ! -e ~/demo.saved || mv ~/demo.saved ~/.config/tagship/demo.yaml")
+    }
+}
+
+impl Drop for Bare<'_> {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
 fn a_policy_asks_for_the_log(host: &Host) {
+    let bare = Bare(host);
     recorded(host.release()).run().ok();
     let recorded = host.digest("stable").unwrap();
     host.app("tagship-host policy demo --write").ok().says("rekorPublicKeyPath").says("podman refuses").says("wrote");
@@ -94,14 +110,14 @@ fn a_policy_asks_for_the_log(host: &Host) {
     let unrecorded = host.digest(&tag).unwrap();
     let pull = |digest: &str| host.app(&format!("podman pull --quiet {IMAGE}@{digest}"));
     let (taken, refused) = (pull(&recorded), pull(&unrecorded));
-    host.app("rm -r ~/.config/containers/policy.json ~/.config/containers/registries.d").ok();
+    bare.clear().ok();
     taken.ok();
     refused.exits(125).says("missing dev.sigstore.cosign/bundle annotation");
 
     // Without a key in the configuration it is the public log that must know the signature; Podman gets its key.
     host.app("cp ~/.config/tagship/demo.yaml ~/demo.saved; sed -i '/rekor-keys/d' ~/.config/tagship/demo.yaml").ok();
     let ran = host.app("tagship-host policy demo --write");
-    host.app("mv ~/demo.saved ~/.config/tagship/demo.yaml; test ! -e ~/.config/containers/policy.json").ok();
+    host.app("test ! -e ~/.config/containers/policy.json").ok();
     ran.exits(1)
         .says("rekorPublicKeyData")
         .says("RekorSET")

@@ -302,6 +302,15 @@ fn documented(table: &str) {
 
 // --- The host ---------------------------------------------------------------------------------------------------
 
+/// The app's configuration, put back as it was when this is dropped.
+struct Configured<'a>(&'a Host);
+
+impl Drop for Configured<'_> {
+    fn drop(&mut self) {
+        self.0.app("test ! -e ~/demo.saved || mv ~/demo.saved ~/.config/tagship/demo.yaml");
+    }
+}
+
 /// tagship-host fetches and judges with the same code. So it is enough to see that its word on each signer is the same:
 /// what it accepts is refused for being older than what runs, and for nothing else.
 fn the_host_verifies_as_tagship_does(host: &Host) {
@@ -311,7 +320,8 @@ fn the_host_verifies_as_tagship_does(host: &Host) {
         .collect();
     host.release().run().ok();
     let before = host.state().healthy();
-    host.app(&format!("sed -i 's#^  rekor: .*#&\\n  rekor-keys: [{LOG_KEY}]#' ~/.config/tagship/demo.yaml")).ok();
+    let _configured = Configured(host);
+    host.app(&format!("cp ~/.config/tagship/demo.yaml ~/demo.saved; sed -i 's#^  rekor: .*#&\\n  rekor-keys: [{LOG_KEY}]#' ~/.config/tagship/demo.yaml")).ok();
     for (log, signer, image) in signed {
         let rule = if log == Log::Off { "\"off\"" } else { "required" };
         host.app(&format!("sed -i 's#^  rekor: .*#  rekor: {rule}#' ~/.config/tagship/demo.yaml")).ok();

@@ -13,7 +13,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("a_policy_that_podman_cannot_read_is_refused", unreadable),
     ("a_policy_with_several_keys_is_enforced", several_keys),
     ("a_policy_for_a_podman_without_sigstore_is_never_written", without_sigstore),
+    ("a_policy_is_not_written_untried_for_an_old_podman", untried_and_old),
+    ("a_policy_that_fails_where_it_is_written_is_taken_back", second_check),
+    ("a_policy_that_somebody_changed_meanwhile_is_left_to_him", meddled),
+    ("what_the_check_of_a_policy_cannot_remove_is_a_warning", left_behind),
     ("the_policy_of_root_is_the_systems", of_root),
+    ("a_policy_that_root_writes_for_a_user_stays_the_users", of_root_for_a_user),
     ("a_policy_can_be_written_before_the_first_release", before_the_first_release),
     ("an_interrupted_policy_leaves_nothing", interrupted),
 ];
@@ -36,7 +41,7 @@ impl Bare<'_> {
     /// What a scenario has mended itself, or could not any more because it failed.
     fn clear(&self) {
         self.0.app(&format!(
-            "rm -rf {POLICY} {REGISTRIES} ~/old ~/stranger.*; test ! -e ~/demo.saved || mv ~/demo.saved ~/.config/tagship/demo.yaml"
+            "rm -rf {POLICY} {REGISTRIES} ~/stand-in ~/stranger.*; podman unshare rm -rf ~/.local/share/containers/.tagship-check-*; test ! -e ~/demo.saved || mv ~/demo.saved ~/.config/tagship/demo.yaml"
         ));
         self.0.root(
             "rm -rf /etc/containers/registries.d /etc/containers/stranger.pub /root/.config /root/.local
@@ -50,6 +55,26 @@ impl Bare<'_> {
         self.0
             .app(&format!("cp ~/.config/tagship/demo.yaml ~/demo.saved; sed -i '{script}' ~/.config/tagship/demo.yaml"))
             .ok();
+    }
+
+    /// Puts a podman before the real one, which does another thing in some cases, written as those of a shell: first
+    /// the home that it is given, then its arguments, each between spaces. Asks for a policy with it.
+    fn with_podman(&self, case: &str, flags: &str) -> (Ran, [String; 2]) {
+        self.0
+            .app(&format!(
+                "mkdir ~/stand-in; cat >~/stand-in/podman <<'SH'
+#!/bin/sh
+case \" $HOME $* \" in
+{case} ;;
+*) exec /usr/bin/podman \"$@\" ;;
+esac
+SH
+chmod 755 ~/stand-in/podman"
+            ))
+            .ok();
+        let before = traces(self.0);
+        let ran = self.0.app(&format!("PATH=$HOME/stand-in:$PATH tagship-host policy demo {flags}"));
+        (ran, [before, traces(self.0)])
     }
 
     /// A key that signed nothing here.
@@ -241,23 +266,64 @@ fn several_keys(host: &Host) {
 }
 
 fn without_sigstore(host: &Host) {
-    let _bare = bare(host);
+    let bare = bare(host);
     // Debian 12's Podman, word by word, where it is asked to pull.
-    host.app(
-        r#"mkdir ~/old; cat >~/old/podman <<'SH'
-#!/bin/sh
-case " $* " in
-*' pull '*) echo 'Error: Source image rejected: Debian-local change: sigstore disabled' >&2; exit 125 ;;
-*) exec /usr/bin/podman "$@" ;;
-esac
-SH
-chmod 755 ~/old/podman"#,
-    )
-    .ok();
-    let before = traces(host);
-    let ran = host.app("PATH=$HOME/old:$PATH tagship-host policy demo --write");
-    assert_eq!(before, traces(host));
+    let case = "*' pull '*) echo 'Error: Source image rejected: Debian-local change: sigstore disabled' >&2; exit 125";
+    let (ran, [before, after]) = bare.with_podman(case, "--write");
+    assert_eq!(before, after);
     ran.exits(1).says("nothing was written").says("built without sigstore signatures").says("hint: Debian 12's Podman");
+}
+
+fn untried_and_old(host: &Host) {
+    let bare = bare(host);
+    let (ran, [before, after]) = bare.with_podman("*' version '*) echo 4.3.1", "--write --no-check");
+    assert_eq!(before, after);
+    ran.exits(1).says("Podman 4.3 is too old").says("hint: leave out --no-check").never_says("wrote");
+}
+
+/// Where a Podman reads the real files: the second check, after the writing.
+const WRITTEN: &str = "' /home/app '*' pull '*)";
+
+fn second_check(host: &Host) {
+    let bare = bare(host);
+    let case = format!("{WRITTEN} echo 'Error: Source image rejected: {NO_SIGNATURE}' >&2; exit 125");
+    let (ran, [before, after]) = bare.with_podman(&case, "--write");
+    assert_eq!(before, after);
+    ran.exits(1)
+        .says("podman refuses")
+        .says("the check failed after the files were written; all of them are as they were before: Podman finds no")
+        .never_says("nothing was written")
+        .never_says("wrote");
+}
+
+fn meddled(host: &Host) {
+    let bare = bare(host);
+    let case = format!(
+        r#"{WRITTEN} echo '{{"default":[{{"type":"reject"}}]}}' >~/.config/containers/policy.json; exec /usr/bin/podman "$@""#
+    );
+    let (ran, _) = bare.with_podman(&case, "--write");
+    ran.exits(1)
+        .says("could not all be put back (/home/app/.config/containers/policy.json: somebody changed it")
+        .says("Podman refuses the signed image")
+        .says("is rejected by policy")
+        .says("hint: put these back by hand");
+    // His is left, and with what he wrote nothing is asked of anybody's signature.
+    host.app(&format!("cat {POLICY} && test ! -e {REGISTRIES}")).ok().says("reject").never_says("sigstoreSigned");
+}
+
+fn left_behind(host: &Host) {
+    let bare = bare(host);
+    // The store has a directory that its user cannot look into, and Podman does not help to remove it.
+    let case = r#"*' unshare '*) exit 1 ;;
+*' pull '*) /usr/bin/podman "$@"; code=$?; { mkdir -p "$2/kept/in"; chmod 0 "$2/kept"; } 2>/dev/null; exit $code"#;
+    let (ran, _) = bare.with_podman(case, "--write");
+    let ran = ran.ok().says_in_order(&[
+        "wrote /home/app/.config/containers/policy.json",
+        "warning: cannot remove /home/app/.local/share/containers/.tagship-check-",
+        "hint: remove it by hand: `podman unshare rm -rf ",
+    ]);
+    let command = ran.text.rsplit('`').nth(1).unwrap_or_default();
+    host.app(&format!("{command} && ls -A ~/.local/share/containers")).ok().never_says(".tagship-check");
 }
 
 fn of_root(host: &Host) {
@@ -276,6 +342,14 @@ fn of_root(host: &Host) {
     written.ok().says("sigstoreSigned").says("use-sigstore-attachments").never_says("tagship-check");
     pulled.ok();
     refused.exits(125).says(NO_SIGNATURE);
+}
+
+fn of_root_for_a_user(host: &Host) {
+    let _bare = bare(host);
+    host.app(&format!("cp /etc/containers/policy.json {POLICY}; chmod 600 {POLICY}")).ok();
+    let ran = host.root("HOME=/home/app XDG_STATE_HOME=$(mktemp -d) tagship-host policy demo --write --no-check");
+    ran.ok().says("wrote /home/app/.config/containers/policy.json");
+    host.app(&format!("stat --format '%U %a' {POLICY}; cat {POLICY}")).ok().says("app 600").says("sigstoreSigned");
 }
 
 fn before_the_first_release(host: &Host) {
@@ -298,9 +372,9 @@ fn interrupted(host: &Host) {
     // A registry that takes every connection and never says a word.
     host.root("systemctl kill --signal=STOP nginx.service").ok();
     let ran = host.app(
-        "exec 3< <(exec inotifywait --monitor --event create --format %f ~/.local/share/containers 2>&1); watch=$!
+        "exec 3< <(exec timeout 120 inotifywait --monitor --event create --format %f ~/.local/share/containers 2>&1); watch=$!
          while read -r -u 3 line && [[ $line != 'Watches established.' ]]; do :; done
-         tagship-host policy demo --write & pid=$!
+         timeout --foreground 120 tagship-host policy demo --write & pid=$!
          while read -r -u 3 line && [[ $line != .tagship-check-* ]]; do :; done
          kill -TERM $pid; wait $pid; code=$?
          kill $watch; exit $code",

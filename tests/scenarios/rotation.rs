@@ -71,6 +71,7 @@ impl Rotation<'_> {
     /// Starts the visitor, who notes whether each of his visits was answered: what is shown is that nothing happens, and
     /// there is no event for that.
     fn begin(host: &Host) -> Rotation<'_> {
+        let rotation = Rotation(host);
         host.app(
             "rm -f ~/visits; systemd-run --user --quiet --unit=visitor bash -c '
                while :; do
@@ -78,10 +79,10 @@ impl Rotation<'_> {
                  then echo answered; else echo missed; fi >>~/visits
                  sleep 0.2
                done'
-             tail -F --pid=$$ ~/visits 2>/dev/null | grep -q -m 1 answered",
+             timeout 60 tail -F ~/visits 2>/dev/null | grep -q -m 1 answered",
         )
         .ok();
-        Rotation(host)
+        rotation
     }
 }
 

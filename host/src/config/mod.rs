@@ -12,11 +12,13 @@ mod load;
 mod ownership;
 mod read;
 mod settings;
+mod shell;
 
 pub use error::ConfigError;
 pub use load::Places;
 pub use ownership::{OwnershipError, RootFile};
 pub use settings::{App, Downgrade, Health, Missing, NameError, RequestPolicy, ServiceName, Settings, VerifySettings};
+pub(crate) use shell::shell_word;
 
 /// What is wrong with bytes as the user's and as the administrator's file: their keys, shapes and values alone. What
 /// spans files is left out, and no path in them is touched: fuzzing calls this.

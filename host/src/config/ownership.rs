@@ -14,12 +14,14 @@ use std::{
 
 use tagship_core::explain::Explain;
 
+use super::shell_word;
+
 /// The largest file read: a public key has 200 bytes, an administrator's file a few hundred.
 const LARGEST: u64 = 64 * 1024;
 /// The bit of directories in which all may write, and each remove their own alone.
 const STICKY: u32 = 0o1000;
 /// Where a key may be copied to: a directory that need not exist, so that no link of the same name is in the way.
-const KEYS: &str = "/etc/containers/keys";
+const KEYS: &str = "/etc/tagship/keys";
 /// As many links on the way as Linux follows itself (path_resolution(7)).
 const MOST_LINKS: usize = 40;
 
@@ -143,19 +145,31 @@ impl OwnershipError {
                 "look at what is in it, for its owner could change it until now; then {}",
                 give_to_root(at, *writable)
             )),
-            Self::Owner { what: What::Link, at, .. } => Some(format!("`sudo chown -h root:root {}`", at.display())),
-            Self::Owner { what: What::Directory, path, at, writable, .. } if movable => {
-                Some(format!("{}, if it is there for keys; else {}", give_to_root(at, *writable), copy(path)))
+            Self::Owner { what: What::Link, at, .. } => Some(format!("`sudo chown -h root:root {}`", shell_word(at))),
+            // Then it would be no better there.
+            Self::Owner { what: What::Directory, at, writable, .. } if Path::new(KEYS).starts_with(at) => {
+                Some(give_to_root(at, *writable))
             }
-            Self::Owner { what: What::Directory, at, writable, .. } => Some(give_to_root(at, *writable)),
+            // Outside /etc a directory may be somebody's home, or hold what he needs.
+            Self::Owner { what: What::Directory, path, at, writable, .. } => match (movable, at.starts_with("/etc")) {
+                (true, true) => Some(format!(
+                    "{}; or, if {} is there for keys alone, {}",
+                    copy(path),
+                    at.display(),
+                    give_to_root(at, *writable)
+                )),
+                (true, false) => Some(copy(path)),
+                (false, true) => Some(give_to_root(at, *writable)),
+                (false, false) => Some(format!("have no link on the way to {} lead out of /etc", path.display())),
+            },
             // /tmp and its like are meant to be written by all.
             Self::Writable { path, mode, .. } if mode & STICKY != 0 && movable => Some(copy(path)),
-            Self::Writable { at, .. } => Some(format!("`sudo chmod go-w {}`", at.display())),
+            Self::Writable { at, .. } => Some(format!("`sudo chmod go-w {}`", shell_word(at))),
             Self::Io { source, at } if source.kind() == io::ErrorKind::NotFound => {
-                Some(format!("copy the public key there: `sudo install -m 644 cosign.pub {}`", at.display()))
+                Some(format!("copy the public key there: `sudo install -m 644 cosign.pub {}`", shell_word(at)))
             }
             Self::Io { source, at } if source.kind() == io::ErrorKind::PermissionDenied => {
-                Some(format!("a public key may be read by all: `sudo chmod a+rX {}`", at.display()))
+                Some(format!("a public key may be read by all: `sudo chmod a+rX {}`", shell_word(at)))
             }
             _ => None,
         }
@@ -164,16 +178,16 @@ impl OwnershipError {
 
 /// The commands that put something into root's hands alone.
 fn give_to_root(at: &Path, writable: bool) -> String {
-    let at = at.display();
+    let at = shell_word(at);
     let mode = if writable { format!(" && sudo chmod go-w {at}") } else { String::new() };
     format!("`sudo chown root:root {at}{mode}`")
 }
 
-/// What to do where the directory must stay as it is, as a home directory.
+/// What to do where the directory may stay as it is, and a home directory must.
 fn copy(path: &Path) -> String {
     format!(
         "copy it to where only root writes, and name it there: `sudo install -D -m 644 -t {KEYS} {}`",
-        path.display()
+        shell_word(path)
     )
 }
 
@@ -400,8 +414,7 @@ mod tests {
         let key = "/etc/keys/a.pub";
         let good = || (key, file(0, 0o644));
         let directory = |owner, mode| Entry { kind: Kind::Directory, owner, mode };
-        let copy =
-            "copy it to where only root writes, and name it there: `sudo install -D -m 644 -t /etc/containers/keys";
+        let copy = "copy it to where only root writes, and name it there: `sudo install -D -m 644 -t /etc/tagship/keys";
         for (path, entries, error, hint) in [
             (
                 key,
@@ -436,7 +449,31 @@ mod tests {
                 key,
                 vec![good(), ("/etc/keys", directory(1000, 0o755))],
                 "the directory /etc/keys belongs to uid 1000, not to root",
-                format!("`sudo chown root:root /etc/keys`, if it is there for keys; else {copy} {key}`"),
+                format!("{copy} {key}`; or, if /etc/keys is there for keys alone, `sudo chown root:root /etc/keys`"),
+            ),
+            (
+                "/home/u/a.pub",
+                vec![("/home/u", directory(1000, 0o700))],
+                "the directory /home/u belongs to uid 1000, not to root",
+                format!("{copy} /home/u/a.pub`"),
+            ),
+            (
+                "/srv/my keys/it's.pub",
+                vec![("/srv/my keys", directory(1000, 0o755))],
+                "the directory /srv/my keys belongs to uid 1000, not to root",
+                format!("{copy} '/srv/my keys/it'\\''s.pub'`"),
+            ),
+            (
+                "/etc/$(id)/a.pub",
+                vec![("/etc/$(id)", directory(0, 0o775))],
+                "the directory /etc/$(id) can be written by others than root (mode 0775)",
+                "`sudo chmod go-w '/etc/$(id)'`".to_owned(),
+            ),
+            (
+                key,
+                vec![good(), ("/etc", directory(1000, 0o755))],
+                "the directory /etc belongs to uid 1000, not to root",
+                "`sudo chown root:root /etc`".to_owned(),
             ),
             (
                 "/tmp/a.pub",
@@ -454,6 +491,21 @@ mod tests {
             let refused = walk(Path::new(path), &Fake(entries.into_iter().collect())).unwrap_err();
             assert_eq!((refused.to_string().as_str(), refused.hint()), (error, Some(hint)));
         }
+    }
+
+    #[test]
+    fn a_file_that_cannot_lie_elsewhere_is_never_mended_by_taking_a_home() {
+        let remedy = |path: &str, at: &'static str| {
+            let entries = [(at, Entry { kind: Kind::Directory, owner: 1000, mode: 0o755 })];
+            let link = ("/etc/tagship/out.yaml", link(0, "/home/u/a.yaml"));
+            walk(Path::new(path), &Fake(entries.into_iter().chain([link]).collect()))
+                .unwrap_err()
+                .remedy(false)
+                .unwrap()
+        };
+        assert_eq!(remedy("/etc/tagship/a.yaml", "/etc/tagship"), "`sudo chown root:root /etc/tagship`");
+        let out = remedy("/etc/tagship/out.yaml", "/home/u");
+        assert_eq!(out, "have no link on the way to /etc/tagship/out.yaml lead out of /etc");
     }
 
     #[test]

@@ -9,10 +9,13 @@ mod document;
 mod error;
 mod files;
 mod judge;
+mod meaning;
 mod plan;
 mod podman;
 mod requirement;
 mod splice;
+mod version;
+mod write;
 
 use crate::{
     config::Settings,
@@ -26,6 +29,7 @@ pub use document::Fault as DocumentFault;
 pub use error::PolicyError;
 pub use files::ContainersPlaces;
 pub use judge::Unproven;
+pub use version::Version;
 
 use check::Probe;
 use plan::Plan;
@@ -48,28 +52,37 @@ pub async fn run(
     places: &ContainersPlaces,
     wanted: Wanted,
 ) -> Result<(), PolicyError> {
-    let plan = Plan::of(&places.look()?, &Requirement::of(settings))?;
+    let requirement = Requirement::of(settings);
+    let plan = Plan::of(&places.look()?, &requirement)?;
     tell(&plan, wanted);
-    match (wanted.check, wanted.write) {
-        (false, false) => {
-            if !plan.is_none() {
-                report::line(Urgency::Notice, "nothing was written: --check tries it first, --write does both");
-            }
-            return Ok(());
-        }
-        (false, true) => drop(files::write(&plan)?),
-        (true, _) => {
+    let writes = wanted.write && !plan.is_none();
+    let cleaned = match wanted.check {
+        true => {
             let probe = probe(settings, history).await?;
             let podman = Program::prepare().await?;
-            let proven = prove(&podman, (places, &plan), &probe, wanted).await;
+            let proven = prove(&podman, (places, &plan), &probe, writes).await;
             let cleaned = podman.clean().await;
-            proven?;
-            cleaned?;
+            if let Err(error) = proven {
+                // What is left behind is the smaller of the two.
+                cleaned.unwrap_or_else(|left| report::warning(&left));
+                return Err(error);
+            }
+            cleaned
         }
-    }
-    if wanted.write && !plan.is_none() {
+        false if writes => {
+            requirement.enforced_by(podman::version().await?)?;
+            write::write(places, &plan).map(drop)?;
+            Ok(())
+        }
+        false => Ok(()),
+    };
+    if writes {
         report::line(Urgency::Notice, &format!("wrote {}", plan.written()));
+    } else if !wanted.check && !wanted.write && !plan.is_none() {
+        report::line(Urgency::Notice, "nothing was written: --check tries it first, --write does both");
     }
+    // The policy is as it should be, whatever is left behind.
+    cleaned.unwrap_or_else(|left| report::warning(&left));
     Ok(())
 }
 
@@ -77,11 +90,11 @@ async fn prove(
     podman: &Program,
     (places, plan): (&ContainersPlaces, &Plan),
     probe: &Probe,
-    wanted: Wanted,
+    writes: bool,
 ) -> Result<(), PolicyError> {
     report::line(Urgency::Notice, &format!("this is Podman {}", podman.version));
     check::rehearse(podman, (places, plan), &podman.stage(), probe).await?;
-    match wanted.write && !plan.is_none() {
+    match writes {
         true => check::write(podman, (places, plan), probe).await,
         false => Ok(()),
     }

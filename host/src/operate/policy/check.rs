@@ -8,9 +8,10 @@ use tagship_core::reference::{Digest, ImageRef, Repository, Tag};
 
 use super::{
     PolicyError,
-    files::{self, ContainersPlaces},
+    files::ContainersPlaces,
     judge::{self, Pull},
     plan::Plan,
+    write,
 };
 use crate::report::{self, Urgency};
 
@@ -60,12 +61,17 @@ pub(super) async fn rehearse(
     probe: &Probe,
 ) -> Result<(), PolicyError> {
     report::line(Urgency::Notice, &format!("checking with {} ({})", probe.signed, probe.what));
-    if plan.is_none() {
-        check(podman, &places.home, probe).await?;
-    } else {
-        places.stage(plan, stage)?;
-        check(podman, stage, probe).await?;
-    }
+    let home = match plan.is_none() {
+        true => &places.home,
+        false => {
+            places.stage(plan, stage)?;
+            stage
+        }
+    };
+    check(podman, home, probe).await.map_err(|error| match error {
+        PolicyError::Unproven(unproven) => PolicyError::Unwritten(unproven),
+        error => error,
+    })?;
     report::line(Urgency::Notice, "podman pulls it: its signature is what the policy asks for");
     report::line(Urgency::Notice, &format!("podman refuses {}: it has no signature", probe.unsigned));
     Ok(())
@@ -77,11 +83,11 @@ pub(super) async fn write(
     (places, plan): (&ContainersPlaces, &Plan),
     probe: &Probe,
 ) -> Result<(), PolicyError> {
-    let undo = files::write(plan)?;
+    let undo = write::write(places, plan)?;
     let Err(error) = check(podman, &places.home, probe).await else { return Ok(()) };
     match undo.revert() {
         Ok(()) => Err(PolicyError::Restored(Box::new(error))),
-        Err(left) => Err(PolicyError::NotRestored { why: error.to_string(), left }),
+        Err(left) => Err(PolicyError::NotRestored { why: Box::new(error), left }),
     }
 }
 
@@ -89,7 +95,7 @@ pub(super) async fn write(
 mod tests {
     use std::{cell::RefCell, collections::VecDeque, fs};
 
-    use tagship_core::explain::Explain;
+    use tagship_core::explain::{Explain, chain};
 
     use super::{super::requirement::tests::requirement, *};
 
@@ -159,6 +165,7 @@ mod tests {
         let stage = scene.temp.path().join("stage");
         let error = rehearse(&podman, (&scene.places, &scene.plan), &stage, &scene.probe).await.unwrap_err();
         assert_eq!(error.kind(), "policy-refuses-signed");
+        assert!(error.to_string().contains("nothing was written"), "{error}");
         assert_eq!(podman.asked.borrow().len(), 1);
         assert!(scene.is_untouched());
     }
@@ -190,7 +197,31 @@ mod tests {
             let error = write(&scene.podman(&answers), (&scene.places, &scene.plan), &scene.probe).await.unwrap_err();
             assert!(matches!(error, PolicyError::Restored(_)), "{answers:?}: {error}");
             assert!(scene.is_untouched(), "{answers:?}");
+            assert!(!chain(&error).contains("nothing was written"), "{error}");
             assert!(!error.is_configuration());
         }
+    }
+
+    /// Somebody edits policy.json while the second check runs.
+    struct Meddled<'a>(&'a Scene);
+
+    impl Puller for Meddled<'_> {
+        async fn pull(&self, home: &Path, _image: &str) -> Result<Pull, PolicyError> {
+            fs::write(home.join(".config/containers/policy.json"), "{}").unwrap();
+            assert_eq!(home, self.0.places.home);
+            Ok(Pull::Rejected("invalid signature".into()))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_somebody_changed_during_the_check_is_left_and_named() {
+        let scene = Scene::new();
+        let error = write(&Meddled(&scene), (&scene.places, &scene.plan), &scene.probe).await.unwrap_err();
+        assert_eq!(error.kind(), "policy-half-written");
+        let text = chain(&error);
+        assert!(text.contains("policy.json: somebody changed it") && text.ends_with("invalid signature"), "{text}");
+        let own = scene.places.home.join(".config/containers");
+        assert_eq!(fs::read_to_string(own.join("policy.json")).unwrap(), "{}");
+        assert!(!own.join("registries.d").exists(), "the rest is put back");
     }
 }

@@ -6,7 +6,11 @@
 use serde_json::{Map, Value};
 use tagship_core::signature::json as strict;
 
-use super::{requirement::Requirement, splice::splice};
+use super::{
+    meaning::{lost, words},
+    requirement::Requirement,
+    splice::splice,
+};
 
 /// The largest policy that is read. Those of distributions have some hundred bytes.
 pub(super) const LARGEST: usize = 1024 * 1024;
@@ -20,8 +24,10 @@ pub(super) const NONE: &str =
 pub(super) struct Merged {
     /// The whole text.
     pub text: String,
-    /// What applied to the image until now, and what else there is that a reader has to know.
+    /// What applied to the image until now, if it asked for no more than the app's rule.
     pub notes: Vec<String>,
+    /// The same, if it asked for more: what is lost.
+    pub warnings: Vec<String>,
     /// Rules for single tags or digests of the image: they go before the app's.
     pub exceptions: Vec<String>,
 }
@@ -35,6 +41,14 @@ pub enum Fault {
     /// Some part has another form than containers-policy.json(5) gives it.
     #[error("{0}")]
     Shape(String),
+    /// The rule cannot be added by text, so that all else stays.
+    #[error("the app's rule cannot be added without changing the rest of it")]
+    Edit {
+        /// The image's name there.
+        scope: String,
+        /// What belongs below it.
+        rules: String,
+    },
     /// The rule cannot be put into words.
     #[error("the rule cannot be written")]
     Write(#[from] serde_json::Error),
@@ -51,18 +65,23 @@ pub(super) fn merge(text: &str, requirement: &Requirement) -> Result<Merged, Fau
     let scope = requirement.scope();
     let rules = requirement.rules()?;
 
-    let notes = notes(&before, scopes, &scope, &rules);
+    let (notes, warnings) = until_now(&before, scopes, &scope, &rules);
     let exceptions = exceptions(scopes, &scope);
     if scopes.and_then(|scopes| scopes.get(&scope)) == Some(&rules) {
-        return Ok(Merged { text: text.to_owned(), notes, exceptions });
+        return Ok(Merged { text: text.to_owned(), notes, warnings, exceptions });
     }
     let mut after = before;
-    put(&mut after, &["transports", "docker", &scope], rules);
+    put(&mut after, &["transports", "docker", &scope], rules.clone());
     let edited = splice(text, &["transports", "docker", &scope], requirement)?;
-    // The edit is by text, so that it changes nothing else; what decides is that it means what was meant.
-    let same = strict::parse::<Value>(edited.as_bytes(), LARGEST).is_ok_and(|edited| edited == after);
-    let text = if same { edited } else { format!("{}\n", serde_json::to_string_pretty(&after)?) };
-    Ok(Merged { text, notes, exceptions })
+    if !means(&edited, &after) {
+        return Err(Fault::Edit { scope, rules: rules.to_string() });
+    }
+    Ok(Merged { text: edited, notes, warnings, exceptions })
+}
+
+/// The edit is by text, so that it changes nothing else; what decides is that it means what was meant.
+fn means(text: &str, value: &Value) -> bool {
+    strict::parse::<Value>(text.as_bytes(), LARGEST).is_ok_and(|text| text == *value)
 }
 
 /// The form that Podman asks for, as far as it decides about images. Returns the scopes of registries' images.
@@ -94,13 +113,21 @@ fn check_rules(what: &str, rules: &Value) -> Result<(), Fault> {
     }
 }
 
-/// What applied to the image until now, in words.
-fn notes(policy: &Value, scopes: Option<&Map<String, Value>>, scope: &str, rules: &Value) -> Vec<String> {
-    let mut notes = Vec::new();
+/// What applied to the image until now, in words: as a note, or as a warning if it was stricter.
+fn until_now(
+    policy: &Value,
+    scopes: Option<&Map<String, Value>>,
+    scope: &str,
+    rules: &Value,
+) -> (Vec<String>, Vec<String>) {
     let found = |scope: &str| scopes.and_then(|scopes| scopes.get(scope));
+    let lost = |before: &Value| Some(lost(before, rules, scope).join(" and ")).filter(|lost| !lost.is_empty());
     match found(scope) {
-        Some(same) if same == rules => notes.push(format!("{scope} is under this very rule already")),
-        Some(other) => notes.push(format!("{scope} had a rule that is replaced: it {}", words(other))),
+        Some(same) if same == rules => (vec![format!("{scope} is under this very rule already")], Vec::new()),
+        Some(other) => match lost(other) {
+            None => (vec![format!("{scope} had a rule that is replaced: it {}", words(other))], Vec::new()),
+            Some(lost) => (Vec::new(), vec![format!("{scope} had a stricter rule, which is replaced: it {lost}")]),
+        },
         None => {
             let broader = broader(scope).into_iter().find_map(|broader| Some((found(&broader)?, broader)));
             let (rules, name) = match broader {
@@ -108,11 +135,14 @@ fn notes(policy: &Value, scopes: Option<&Map<String, Value>>, scope: &str, rules
                 Some((rules, name)) => (Some(rules), format!("the rule for {name}")),
                 None => (policy.get("default"), "the policy's default".to_owned()),
             };
-            let meant = rules.map(words).unwrap_or_default();
-            notes.push(format!("until now {name} applied to this image: it {meant}. For other images it goes on"));
+            let Some(rules) = rules else { return (Vec::new(), Vec::new()) };
+            let (began, ends) = (format!("until now {name} applied to this image"), "For other images it goes on");
+            match lost(rules) {
+                None => (vec![format!("{began}: it {}. {ends}", words(rules))], Vec::new()),
+                Some(lost) => (Vec::new(), vec![format!("{began} and was stricter: it {lost}. {ends}")]),
+            }
         }
     }
-    notes
 }
 
 fn exceptions(scopes: Option<&Map<String, Value>>, scope: &str) -> Vec<String> {
@@ -123,30 +153,6 @@ fn exceptions(scopes: Option<&Map<String, Value>>, scope: &str) -> Vec<String> {
     narrower
         .map(|(name, rules)| format!("{name} has a rule of its own, which goes first: it {}", words(rules)))
         .collect()
-}
-
-/// What a list of rules asks of an image. All of them must agree (containers-policy.json(5), "Policy Requirements").
-fn words(rules: &Value) -> String {
-    let word = |rule: &Value| match rule.get("type").and_then(Value::as_str) {
-        Some("insecureAcceptAnything") => "accepts everything, signed or not".to_owned(),
-        Some("reject") => "refuses everything".to_owned(),
-        Some("signedBy") => "asks for a GPG signature".to_owned(),
-        Some("signedBaseLayer") => "asks for a signed base image".to_owned(),
-        Some("sigstoreSigned") => match keys(rule) {
-            Some(keys) => format!("asks for a sigstore signature by {keys}"),
-            None => "asks for a sigstore signature".to_owned(),
-        },
-        other => format!("is of the type {:?}", other.unwrap_or_default()),
-    };
-    rules.as_array().into_iter().flatten().map(word).collect::<Vec<_>>().join(" and ")
-}
-
-fn keys(rule: &Value) -> Option<String> {
-    if let Some(path) = rule.get("keyPath") {
-        return path.as_str().map(str::to_owned);
-    }
-    let paths = rule.get("keyPaths")?.as_array()?;
-    Some(paths.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" or "))
 }
 
 /// The scopes that Podman asks after the image's own, in its order (containers/image,
@@ -265,14 +271,18 @@ mod tests {
         let old = format!(
             r#""a.example":[{{"type":"reject"}}], "{IMAGE}": [{{"type":"signedBy","x":1}},{{"type":"reject"}}] , "b.example":[{{"type":"reject"}}]"#
         );
-        let Merged { text, notes, .. } = merged(&with(&old)).unwrap();
+        let Merged { text, notes, warnings, .. } = merged(&with(&old)).unwrap();
         assert!(!text.contains("signedBy") && text.contains(r#""a.example":[{"type":"reject"}], "git"#), "{text}");
         assert!(text.contains(r#"] , "b.example":"#), "{text}");
         assert_eq!(
-            notes,
-            [format!("{IMAGE} had a rule that is replaced: it asks for a GPG signature and refuses everything")]
+            warnings,
+            [format!(
+                "{IMAGE} had a stricter rule, which is replaced: it asks for a GPG signature and refuses everything"
+            )]
         );
+        assert_eq!(notes, [""; 0]);
         let other_key = merge(&text, &requirement(IMAGE, &["/etc/b.pub"])).unwrap();
+        assert_eq!(other_key.warnings, [""; 0]);
         assert!(other_key.notes[0].ends_with("asks for a sigstore signature by /etc/app.pub"), "{:?}", other_key.notes);
     }
 
@@ -280,7 +290,7 @@ mod tests {
     fn what_applied_before_is_named_by_podmans_own_order() {
         let rule = |scope: &str, kind: &str| format!(r#""{scope}":[{{"type":"{kind}"}}]"#);
         for (scopes, words) in [
-            (vec![], "the policy's default applied to this image: it refuses everything"),
+            (vec![], "the policy's default applied to this image and was stricter: it refuses everything. For other"),
             (
                 vec![("", "insecureAcceptAnything")],
                 "the registries' default applied to this image: it accepts everything",
@@ -292,7 +302,8 @@ mod tests {
             (vec![("git.example.org/chris/apple", "future")], "the policy's default"),
         ] {
             let rules: Vec<String> = scopes.iter().map(|(scope, kind)| rule(scope, kind)).collect();
-            let notes = merged(&with(&rules.join(","))).unwrap().notes;
+            let Merged { mut notes, warnings, .. } = merged(&with(&rules.join(","))).unwrap();
+            notes.extend(warnings);
             assert!(notes.len() == 1 && notes[0].contains(words), "{scopes:?}: {notes:?}");
         }
     }
@@ -352,7 +363,16 @@ mod tests {
     #[test]
     fn the_policy_for_none_refuses_and_can_be_added_to() {
         let merged = merged(NONE).unwrap();
-        assert!(merged.notes[0].contains("refuses everything"));
+        assert!(merged.warnings[0].contains("refuses everything"));
+    }
+
+    #[test]
+    fn an_edit_that_would_mean_something_else_is_none() {
+        let value: Value = serde_json::from_str(DEBIAN).unwrap();
+        assert!(means(DEBIAN, &value));
+        for other in ["", "{}", r#"{"default":[{"type":"reject"}]}"#, &DEBIAN.replace('}', "},"), &DEBIAN.repeat(2)] {
+            assert!(!means(other, &value), "{other}");
+        }
     }
 
     proptest! {

@@ -4,10 +4,11 @@ use std::{io, path::PathBuf};
 
 use tagship_core::{explain::Explain, reference::Repository};
 
-use super::{attachments, document, judge::Unproven};
-use crate::verify::Denied;
+use super::{attachments, document, judge::Unproven, version::Version};
+use crate::{config::shell_word, verify::Denied};
 
-/// What went wrong. Whatever it is, the files are as they were, but for [`PolicyError::NotRestored`].
+/// What went wrong. Whatever it is, the files are as they were, but for [`PolicyError::NotRestored`] and
+/// [`PolicyError::Clean`].
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
     /// A file or directory of Podman's cannot be read.
@@ -17,6 +18,14 @@ pub enum PolicyError {
         path: PathBuf,
         /// Why not.
         source: io::Error,
+    },
+    /// A link at a place that is to be written leads nowhere.
+    #[error("{path} is a link to {to}, which is not there")]
+    Dangling {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        to: PathBuf,
     },
     /// policy.json has another form than Podman's.
     #[error("cannot add to {path}")]
@@ -70,9 +79,30 @@ pub enum PolicyError {
     /// Podman cannot be run.
     #[error("cannot run podman")]
     Run(#[source] io::Error),
-    /// Podman does not say where its images are.
-    #[error("podman info says nothing that can be used: {0}")]
-    Info(String),
+    /// Podman does not say where its images are, or which version it is.
+    #[error("podman {question} says nothing that can be used: {words}")]
+    Info {
+        /// What it was asked.
+        question: &'static str,
+        /// Its words.
+        words: String,
+    },
+    /// This Podman does not read such a rule, or refuses everything under it.
+    #[error("Podman {is} is too old for this policy, which needs {least} or later")]
+    TooOld {
+        /// Its version.
+        is: Version,
+        /// The first that serves.
+        least: Version,
+    },
+    /// What the check made is still there.
+    #[error("cannot remove {path}, which the check made")]
+    Clean {
+        /// Its directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// A pull that does not end.
     #[error("podman did not end its pull of {image} within {minutes} minutes")]
     Endless {
@@ -84,17 +114,21 @@ pub enum PolicyError {
     /// Somebody wants the program to end.
     #[error("interrupted")]
     Interrupted,
-    /// Podman does not do with the new files what it should. They were never written.
+    /// Podman does not do with the files what it should.
+    #[error(transparent)]
+    Unproven(#[from] Unproven),
+    /// The files did not prove themselves where nobody else sees them, so they were never written.
     #[error("the check failed, and nothing was written")]
-    Unproven(#[source] Unproven),
+    Unwritten(#[source] Unproven),
     /// What was written did not prove itself, and is taken back.
     #[error("the check failed after the files were written; all of them are as they were before")]
     Restored(#[source] Box<PolicyError>),
-    /// What was written did not prove itself, and could not be taken back.
-    #[error("the check failed after the files were written ({why}), and not all could be put back: {left}")]
+    /// What was written had to be taken back, and could not be.
+    #[error("what was written could not all be put back ({left}) after this went wrong")]
     NotRestored {
-        /// Why it failed.
-        why: String,
+        /// What went wrong first.
+        #[source]
+        why: Box<PolicyError>,
         /// What could not be undone.
         left: String,
     },
@@ -103,28 +137,25 @@ pub enum PolicyError {
 impl PolicyError {
     /// Whether it is the host's configuration that has to change before anything can be done.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Read { .. } | Self::NotUnderstood { .. } | Self::Registries { .. })
-    }
-}
-
-impl From<Unproven> for PolicyError {
-    fn from(error: Unproven) -> Self {
-        Self::Unproven(error)
+        matches!(self, Self::Read { .. } | Self::Dangling { .. } | Self::NotUnderstood { .. } | Self::Registries { .. })
     }
 }
 
 impl Explain for PolicyError {
     fn kind(&self) -> &'static str {
         match self {
-            Self::Read { .. } | Self::NotUnderstood { .. } | Self::Registries { .. } => "policy-invalid",
+            Self::Read { .. } | Self::Dangling { .. } | Self::NotUnderstood { .. } | Self::Registries { .. } => {
+                "policy-invalid"
+            }
             Self::Changed { .. } => "policy-changed",
             Self::Write { .. } => "policy-write",
             Self::NothingSigned { .. } => "policy-unchecked",
             Self::Registry(denied) => denied.kind(),
-            Self::Stage { .. } | Self::Run(_) | Self::Info(_) => "podman",
+            Self::Stage { .. } | Self::Clean { .. } | Self::Run(_) | Self::Info { .. } => "podman",
+            Self::TooOld { .. } => "podman-too-old",
             Self::Endless { .. } => "timeout",
             Self::Interrupted => "interrupted",
-            Self::Unproven(unproven) => unproven.kind(),
+            Self::Unproven(unproven) | Self::Unwritten(unproven) => unproven.kind(),
             Self::Restored(error) => error.kind(),
             Self::NotRestored { .. } => "policy-half-written",
         }
@@ -136,6 +167,14 @@ impl Explain for PolicyError {
                 Some(format!("let this user have {}, or run it as who owns it", path.display()))
             }
             Self::Read { .. } | Self::Write { .. } => None,
+            Self::Dangling { path, to } => Some(format!(
+                "put the file at {} where it belongs, or remove the link: `rm {}`",
+                to.display(),
+                shell_word(path)
+            )),
+            Self::NotUnderstood { source: document::Fault::Edit { scope, rules }, .. } => {
+                Some(format!("add it by hand, in `docker` of `transports`: \"{scope}\": {rules}"))
+            }
             Self::NotUnderstood { .. } => {
                 Some("Podman would not read it either, or reads it in a way that is not known here: mend it first; containers-policy.json(5)".into())
             }
@@ -152,12 +191,66 @@ impl Explain for PolicyError {
             Self::Run(source) if source.kind() == io::ErrorKind::NotFound => {
                 Some("install podman, or have it in PATH: its service alone does not tell which policy it reads".into())
             }
-            Self::Run(_) | Self::Info(_) => Some("`podman info` must work for this user".into()),
+            Self::Run(_) => Some("`podman info` must work for this user".into()),
+            Self::Info { question, .. } => Some(format!("`podman {question}` must work for this user")),
+            Self::TooOld { least, .. } if *least > Version::SURE => {
+                Some("name one key in `verify.keys` and one log in `verify.rekor-keys`, or take a newer Podman".into())
+            }
+            Self::TooOld { .. } => Some(
+                "leave out --no-check: Debian 12's Podman refuses every image under such a policy, and the check finds \
+                 out whether this one does"
+                    .into(),
+            ),
+            Self::Clean { path, .. } => {
+                Some(format!("remove it by hand: `podman unshare rm -rf {}`", shell_word(path)))
+            }
             Self::Endless { .. } => Some("pull it by hand and see where it stays".into()),
             Self::Interrupted => None,
-            Self::Unproven(unproven) => unproven.hint(),
+            Self::Unproven(unproven) | Self::Unwritten(unproven) => unproven.hint(),
             Self::Restored(error) => error.hint(),
             Self::NotRestored { .. } => Some("put these back by hand: `tagship-host policy APP` shows what Podman reads now".into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tagship_core::explain::chain;
+
+    use super::*;
+
+    fn refused() -> Unproven {
+        Unproven::SignedRefused { image: "app".into(), words: "invalid signature".into() }
+    }
+
+    #[test]
+    fn what_became_of_the_files_is_said_once_and_podmans_words_are_kept() {
+        let words = "Podman refuses the signed image app: invalid signature";
+        let left = || "/p: somebody changed it".to_owned();
+        let again = || Box::new(PolicyError::from(refused()));
+        for (error, text) in [
+            (PolicyError::Unwritten(refused()), "the check failed, and nothing was written"),
+            (
+                PolicyError::Restored(again()),
+                "the check failed after the files were written; all of them are as they were before",
+            ),
+            (
+                PolicyError::NotRestored { why: again(), left: left() },
+                "what was written could not all be put back (/p: somebody changed it) after this went wrong",
+            ),
+        ] {
+            assert_eq!(chain(&error), format!("{text}: {words}"));
+            assert!(error.hint().is_some());
+        }
+        let source = io::ErrorKind::StorageFull.into();
+        let why = Box::new(PolicyError::Write { path: "/q".into(), source });
+        let text = chain(&PolicyError::NotRestored { why, left: left() });
+        assert!(text.contains("cannot write /q") && !text.contains("check"), "{text}");
+    }
+
+    #[test]
+    fn what_the_check_left_can_be_removed_by_the_hint() {
+        let error = PolicyError::Clean { path: "/my store/x".into(), source: io::ErrorKind::PermissionDenied.into() };
+        assert!(error.hint().unwrap().contains("`podman unshare rm -rf '/my store/x'`"), "{error}");
     }
 }

@@ -1,4 +1,5 @@
-//! Podman's files: which of them it reads, and how they are replaced and put back. What they say is not known here.
+//! Podman's files: which of them it reads, and what is in them. What that means is not known here, and nothing of it is
+//! changed: that is `write`'s.
 //!
 //! Seen with Podman 5.4.2, the same for root and others: `~/.config/containers/policy.json`, where there is one, is read
 //! in place of `/etc/containers/policy.json`, and so is the directory registries.d, each by itself. `XDG_CONFIG_HOME`
@@ -6,9 +7,9 @@
 
 use std::{
     ffi::OsStr,
-    fs::{self, File, Permissions},
-    io::{self, Read, Write},
-    os::unix::fs::{PermissionsExt, symlink},
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
 
@@ -16,11 +17,11 @@ use super::{
     PolicyError,
     attachments::Entry,
     document,
-    plan::{Change, Found, Plan},
+    plan::{Found, Plan},
 };
 
-const POLICY: &str = "policy.json";
-const REGISTRIES: &str = "registries.d";
+pub(super) const POLICY: &str = "policy.json";
+pub(super) const REGISTRIES: &str = "registries.d";
 
 /// Where Podman's files are.
 #[derive(Debug, Clone)]
@@ -39,7 +40,7 @@ impl ContainersPlaces {
         Self { home, system: "/etc/containers".into(), is_root: rustix::process::geteuid().is_root() }
     }
 
-    fn own(&self) -> PathBuf {
+    pub(super) fn own(&self) -> PathBuf {
         self.home.join(".config/containers")
     }
 
@@ -58,6 +59,8 @@ impl ContainersPlaces {
     pub(super) fn look(&self) -> Result<Found, PolicyError> {
         let (policy, policy_target) = self.choose(POLICY);
         let (registries, registries_target) = self.choose(REGISTRIES);
+        leads_somewhere(&policy_target)?;
+        leads_somewhere(&registries_target)?;
         let text = read(&policy)?;
         let entries = entries(&registries)?;
         Ok(Found { policy: text.map(|text| (policy, text)), policy_target, registries, entries, registries_target })
@@ -95,6 +98,15 @@ fn link_all(from: &Path, to: &Path, but: &[&str]) -> io::Result<()> {
     Ok(())
 }
 
+/// Refuses a link to nothing at a place that is to be written: whoever made it wants the file elsewhere, and a new one
+/// here would take the link away.
+fn leads_somewhere(path: &Path) -> Result<(), PolicyError> {
+    match fs::read_link(path) {
+        Ok(to) if !path.exists() => Err(PolicyError::Dangling { path: path.to_owned(), to }),
+        _ => Ok(()),
+    }
+}
+
 /// The files that Podman reads there, by name.
 fn entries(directory: &Path) -> Result<Vec<Entry>, PolicyError> {
     let failed = |source| PolicyError::Read { path: directory.to_owned(), source };
@@ -122,149 +134,45 @@ fn entries(directory: &Path) -> Result<Vec<Entry>, PolicyError> {
 
 /// A file's text; none if it is not there.
 fn read(path: &Path) -> Result<Option<String>, PolicyError> {
-    let failed = |source| PolicyError::Read { path: path.to_owned(), source };
+    text(path).map_err(|source| PolicyError::Read { path: path.to_owned(), source })
+}
+
+/// The same, for who knows better what it was read for.
+pub(super) fn text(path: &Path) -> io::Result<Option<String>> {
     // What is no regular file may never end, or never begin.
     match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(failed(source)),
-        Ok(found) if !found.is_file() => return Err(failed(io::Error::other("it is no regular file"))),
+        Err(error) => return Err(error),
+        Ok(found) if !found.is_file() => return Err(io::Error::other("it is no regular file")),
         Ok(_) => {}
     }
     let mut text = String::new();
     let limit = document::LARGEST as u64;
-    File::open(path).and_then(|file| file.take(limit + 1).read_to_string(&mut text)).map_err(failed)?;
+    File::open(path)?.take(limit + 1).read_to_string(&mut text)?;
     if text.len() > document::LARGEST {
-        return Err(failed(io::Error::other(format!("it is larger than {limit} bytes"))));
+        return Err(io::Error::other(format!("it is larger than {limit} bytes")));
     }
     Ok(Some(text))
 }
 
-/// What was written, and how it was before.
-#[derive(Debug, Default)]
-pub(super) struct Undo(Vec<Step>);
-
-#[derive(Debug)]
-enum Step {
-    Replaced { path: PathBuf, before: String },
-    Made { path: PathBuf },
-    MadeDirectory { path: PathBuf, names: Vec<PathBuf> },
-}
-
-/// Writes the plan: registries.d first, which alone asks for nothing, then the policy. Each file, and a new directory
-/// with all that is in it, appears at once or not at all; if one cannot be written, the others are put back.
-pub(super) fn write(plan: &Plan) -> Result<Undo, PolicyError> {
-    let mut undo = Undo::default();
-    match write_all(plan, &mut undo) {
-        Ok(()) => Ok(undo),
-        Err(error) => match undo.revert() {
-            Ok(()) => Err(error),
-            Err(left) => Err(PolicyError::NotRestored { why: error.to_string(), left }),
-        },
-    }
-}
-
-fn write_all(plan: &Plan, undo: &mut Undo) -> Result<(), PolicyError> {
-    for change in [&plan.attachments, &plan.policy] {
-        if read(&change.path)?.as_ref() != change.before() {
-            return Err(PolicyError::Changed { path: change.path.clone() });
-        }
-    }
-    let directory = plan.attachments.path.parent().unwrap_or(Path::new("/"));
-    if !plan.attachments.is_none() && !directory.exists() {
-        make_directory(directory, plan).map_err(|source| PolicyError::Write { path: directory.to_owned(), source })?;
-        let names = plan.links.iter().chain([&plan.attachments.path]).filter_map(|path| path.file_name());
-        let names = names.map(|name| directory.join(name)).collect();
-        undo.0.push(Step::MadeDirectory { path: directory.to_owned(), names });
-    } else {
-        write_one(&plan.attachments, undo)?;
-    }
-    write_one(&plan.policy, undo)
-}
-
-fn write_one(change: &Change, undo: &mut Undo) -> Result<(), PolicyError> {
-    if change.is_none() {
-        return Ok(());
-    }
-    let failed = |source| PolicyError::Write { path: change.path.clone(), source };
-    if let Some(directory) = change.path.parent() {
-        fs::create_dir_all(directory).map_err(failed)?;
-    }
-    replace(&change.path, &change.text).map_err(failed)?;
-    undo.0.push(match change.before() {
-        Some(before) => Step::Replaced { path: change.path.clone(), before: before.clone() },
-        None => Step::Made { path: change.path.clone() },
-    });
-    Ok(())
-}
-
-fn make_directory(path: &Path, plan: &Plan) -> io::Result<()> {
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(parent)?;
-    let new = tempfile::Builder::new()
-        .prefix(".registries.d-")
-        .permissions(Permissions::from_mode(0o755))
-        .tempdir_in(parent)?;
-    for link in &plan.links {
-        symlink(link, new.path().join(link.file_name().unwrap_or_default()))?;
-    }
-    replace(&new.path().join(plan.attachments.path.file_name().unwrap_or_default()), &plan.attachments.text)?;
-    fs::rename(new.path(), path)?;
-    // It is no longer where the guard would look for it.
-    let _ = new.keep();
-    File::open(parent)?.sync_all()
-}
-
-/// Puts a text in place of a file at once, through links, with the mode that the file had.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    let mode = fs::metadata(path).map_or(0o644, |found| found.permissions().mode() & 0o777);
-    let builder =
-        tempfile::Builder::new().prefix(".new-").permissions(Permissions::from_mode(mode)).tempfile_in(directory);
-    let mut file = builder?;
-    // The mode of a new file is cut by the umask.
-    file.as_file().set_permissions(Permissions::from_mode(mode))?;
-    file.write_all(text.as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    File::open(directory)?.sync_all()
-}
-
-impl Undo {
-    /// Puts everything back, as much as can be. What cannot is named.
-    pub(super) fn revert(self) -> Result<(), String> {
-        let mut left = Vec::new();
-        for step in self.0.into_iter().rev() {
-            let (path, done) = match step {
-                Step::Replaced { path, before } => (path.clone(), replace(&path, &before)),
-                Step::Made { path } => (path.clone(), fs::remove_file(&path)),
-                Step::MadeDirectory { path, names } => {
-                    let gone = names.iter().try_for_each(fs::remove_file).and_then(|()| fs::remove_dir(&path));
-                    (path, gone)
-                }
-            };
-            if let Err(error) = done {
-                left.push(format!("{}: {error}", path.display()));
-            }
-        }
-        if left.is_empty() { Ok(()) } else { Err(left.join("; ")) }
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use tagship_core::explain::Explain;
+
     use super::{super::requirement::tests::requirement, *};
 
-    const POLICY_TEXT: &str = "{\"default\": [{\"type\": \"insecureAcceptAnything\"}]}\n";
+    pub(in super::super) const POLICY_TEXT: &str = "{\"default\": [{\"type\": \"insecureAcceptAnything\"}]}\n";
 
     /// A machine with a system's files and a user.
-    struct Machine {
-        temp: tempfile::TempDir,
-        places: ContainersPlaces,
+    pub(in super::super) struct Machine {
+        pub temp: tempfile::TempDir,
+        pub places: ContainersPlaces,
     }
 
     impl Machine {
-        fn new(is_root: bool) -> Self {
+        pub(in super::super) fn new(is_root: bool) -> Self {
             let temp = tempfile::tempdir().unwrap();
             let places = ContainersPlaces { home: temp.path().join("home"), system: temp.path().join("etc"), is_root };
             fs::create_dir_all(places.own()).unwrap();
@@ -274,13 +182,13 @@ mod tests {
             Self { temp, places }
         }
 
-        fn plan(&self) -> Plan {
+        pub(in super::super) fn plan(&self) -> Plan {
             Plan::of(&self.places.look().unwrap(), &requirement("git.example.org/chris/app", &["/etc/app.pub"]))
                 .unwrap()
         }
 
         /// Every file and link, with what is in it and its mode.
-        fn all(&self) -> Vec<(PathBuf, String)> {
+        pub(in super::super) fn all(&self) -> Vec<(PathBuf, String)> {
             let mut found = Vec::new();
             let mut open = vec![self.temp.path().to_owned()];
             while let Some(directory) = open.pop() {
@@ -304,81 +212,6 @@ mod tests {
     }
 
     #[test]
-    fn a_users_first_files_are_his_own_and_the_systems_stay() {
-        let machine = Machine::new(false);
-        let before = machine.all();
-        let plan = machine.plan();
-        let undo = write(&plan).unwrap();
-        let own = machine.places.own();
-        assert_eq!(fs::read_to_string(machine.places.system.join(POLICY)).unwrap(), POLICY_TEXT);
-        assert_eq!(fs::read_to_string(own.join(POLICY)).unwrap(), plan.policy.text);
-        let link = fs::read_link(own.join(REGISTRIES).join("default.yaml")).unwrap();
-        assert_eq!(link, machine.places.system.join(REGISTRIES).join("default.yaml"));
-        assert_eq!(fs::metadata(own.join(REGISTRIES)).unwrap().permissions().mode() & 0o777, 0o755);
-        assert!(machine.plan().is_none(), "a second time there is nothing to do");
-        undo.revert().unwrap();
-        assert_eq!(machine.all(), before);
-    }
-
-    #[test]
-    fn root_writes_the_systems_unless_he_has_his_own() {
-        let machine = Machine::new(true);
-        let before = machine.all();
-        let undo = write(&machine.plan()).unwrap();
-        assert!(fs::read_to_string(machine.places.system.join(POLICY)).unwrap().contains("sigstoreSigned"));
-        assert!(!machine.places.own().join(POLICY).exists() && !machine.places.own().join(REGISTRIES).exists());
-        undo.revert().unwrap();
-        assert_eq!(machine.all(), before);
-        fs::write(machine.places.own().join(POLICY), POLICY_TEXT).unwrap();
-        let plan = machine.plan();
-        assert_eq!(plan.policy.path, machine.places.own().join(POLICY), "it is what Podman reads");
-        assert!(plan.attachments.path.starts_with(&machine.places.system));
-    }
-
-    #[test]
-    fn modes_and_links_are_kept() {
-        let machine = Machine::new(false);
-        let (own, elsewhere) = (machine.places.own(), machine.temp.path().join("dotfiles.json"));
-        fs::write(&elsewhere, POLICY_TEXT).unwrap();
-        fs::set_permissions(&elsewhere, Permissions::from_mode(0o600)).unwrap();
-        symlink(&elsewhere, own.join(POLICY)).unwrap();
-        let undo = write(&machine.plan()).unwrap();
-        assert_eq!(fs::read_link(own.join(POLICY)).unwrap(), elsewhere);
-        assert!(fs::read_to_string(&elsewhere).unwrap().contains("sigstoreSigned"));
-        assert_eq!(fs::metadata(&elsewhere).unwrap().permissions().mode() & 0o777, 0o600);
-        undo.revert().unwrap();
-        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), POLICY_TEXT);
-    }
-
-    #[test]
-    fn what_changed_meanwhile_is_left_alone() {
-        let machine = Machine::new(false);
-        fs::write(machine.places.own().join(POLICY), POLICY_TEXT).unwrap();
-        let plan = machine.plan();
-        fs::write(machine.places.own().join(POLICY), "{}").unwrap();
-        let before = machine.all();
-        assert!(matches!(write(&plan), Err(PolicyError::Changed { path }) if path.ends_with(POLICY)));
-        assert_eq!(machine.all(), before);
-        let machine = Machine::new(false);
-        let plan = machine.plan();
-        fs::write(machine.places.own().join(POLICY), POLICY_TEXT).unwrap();
-        assert!(matches!(write(&plan), Err(PolicyError::Changed { .. })), "made meanwhile");
-    }
-
-    #[test]
-    fn a_second_file_that_cannot_be_written_takes_the_first_back() {
-        let machine = Machine::new(false);
-        let mut plan = machine.plan();
-        // A file where a directory has to be: no right of root's helps.
-        fs::write(machine.temp.path().join("file"), "").unwrap();
-        let before = machine.all();
-        plan.policy.path = machine.temp.path().join("file/policy.json");
-        plan.policy.from = None;
-        assert!(matches!(write(&plan), Err(PolicyError::Write { .. } | PolicyError::Read { .. })));
-        assert_eq!(machine.all(), before);
-    }
-
-    #[test]
     fn what_is_no_text_file_is_not_read() {
         let machine = Machine::new(false);
         let policy = machine.places.own().join(POLICY);
@@ -398,7 +231,20 @@ mod tests {
         fs::write(&policy, " ".repeat(document::LARGEST + 1)).unwrap();
         refused("too large");
         fs::remove_file(&policy).unwrap();
-        symlink("/nonexistent", &policy).unwrap();
+    }
+
+    #[test]
+    fn a_link_to_nothing_is_refused_where_it_would_be_replaced() {
+        for name in [POLICY, REGISTRIES] {
+            let machine = Machine::new(false);
+            let link = machine.places.own().join(name);
+            symlink("/nonexistent", &link).unwrap();
+            let error = machine.places.look().unwrap_err();
+            assert!(matches!(&error, PolicyError::Dangling { path, .. } if *path == link), "{name}: {error}");
+            assert!(error.is_configuration() && error.hint().is_some());
+        }
+        let machine = Machine::new(true);
+        symlink("/nonexistent", machine.places.own().join(POLICY)).unwrap();
         assert!(machine.places.look().unwrap().policy.unwrap().0.ends_with("etc/policy.json"), "as Podman does");
     }
 

@@ -10,10 +10,11 @@ use super::{
     attachments::{self, Entry},
     document,
     requirement::Requirement,
+    version::Version,
 };
 
 /// What Podman reads now, and where what it should read belongs.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Found {
     /// The policy that applies now, if there is any.
     pub policy: Option<(PathBuf, String)>,
@@ -27,9 +28,28 @@ pub(super) struct Found {
     pub registries_target: PathBuf,
 }
 
+impl Found {
+    /// The first file or directory that is another there, if any is.
+    pub(super) fn difference(&self, other: &Self) -> Option<PathBuf> {
+        let policy = |found: &Self| found.policy.as_ref().map_or(&found.policy_target, |(path, _)| path).clone();
+        if (&self.policy, &self.policy_target) != (&other.policy, &other.policy_target) {
+            return Some(policy(other));
+        }
+        if (&self.registries, &self.registries_target) != (&other.registries, &other.registries_target) {
+            return Some(other.registries.clone());
+        }
+        let has = |found: &Self, entry: &Entry| found.entries.contains(entry);
+        let added = other.entries.iter().find(|entry| !has(self, entry));
+        let gone = || self.entries.iter().find(|entry| !has(other, entry));
+        added.or_else(gone).map(|entry| self.registries.join(&entry.name))
+    }
+}
+
 /// What is to be written. Nothing is left to decide.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Plan {
+    /// What it was made from.
+    pub found: Found,
     /// The whole policy.
     pub policy: Change,
     /// The file in registries.d that switches signatures on.
@@ -129,20 +149,22 @@ impl Plan {
         notes.extend(
             requirement.unchecked.iter().map(|what| format!("Podman does not check {what}; tagship-host does")),
         );
-        if requirement.least_podman() != "4.2" {
+        if requirement.least_podman() > Version::FIRST {
             notes.push(format!(
                 "a list of keys needs Podman {} or later; an older one could no longer read the file",
                 requirement.least_podman()
             ));
         }
-        let mut warnings = merged.exceptions;
+        // Where there was no policy, what refused everything was made up here.
+        let mut warnings = if found.policy.is_some() { merged.warnings } else { Vec::new() };
+        warnings.extend(merged.exceptions);
         if requirement.unseen {
             let text = "Podman reads signatures of the format sig alone, and `formats` names bundle alone: \
                         what has no `.sig` beside its bundle can then no longer be pulled";
             warnings.push(text.to_owned());
         }
         warnings.extend(attachments::exceptions(&entries, &scope).map_err(directory)?);
-        Ok(Self { policy, attachments, links, entries, notes, warnings })
+        Ok(Self { found: found.clone(), policy, attachments, links, entries, notes, warnings })
     }
 
     /// Whether everything is as it should be already.
@@ -288,6 +310,7 @@ mod tests {
         let plan = plan(&found);
         assert!(plan.policy.text.contains("\"reject\""));
         assert!(plan.notes[0].contains("without one Podman pulls nothing"));
+        assert_eq!(plan.warnings, [""; 0]);
         assert!(plan.diff(false).contains("--- /dev/null\n+++ /home/app/.config/containers/policy.json\n"));
     }
 
@@ -315,7 +338,16 @@ mod tests {
         );
         let found = Found { policy: Some(("/etc/containers/policy.json".into(), policy)), ..first(vec![]) };
         let plan = plan(&found);
-        assert!(plan.warnings.len() == 1 && plan.warnings[0].contains("accepts everything"), "{:?}", plan.warnings);
+        assert!(plan.warnings.len() == 2 && plan.warnings[1].contains("accepts everything"), "{:?}", plan.warnings);
+    }
+
+    #[test]
+    fn a_stricter_rule_that_no_longer_applies_is_a_warning() {
+        let policy = POLICY.replace("insecureAcceptAnything", "reject");
+        let found = Found { policy: Some(("/etc/containers/policy.json".into(), policy)), ..first(vec![]) };
+        let plan = plan(&found);
+        assert!(plan.warnings.len() == 1 && plan.warnings[0].contains("it refuses everything"), "{:?}", plan.warnings);
+        assert!(!plan.notes.iter().any(|note| note.contains("until now")), "{:?}", plan.notes);
     }
 
     #[test]
@@ -333,6 +365,9 @@ mod tests {
         let error = Plan::of(&bad, &rule).unwrap_err();
         assert!(error.to_string().contains("/etc/containers/policy.json"));
         assert!(error.is_configuration() && error.hint().is_some());
+        let source = document::Fault::Edit { scope: IMAGE.into(), rules: "[]".into() };
+        let error = PolicyError::NotUnderstood { path: "/p".into(), source };
+        assert_eq!(error.hint().unwrap(), format!("add it by hand, in `docker` of `transports`: \"{IMAGE}\": []"));
         let error = Plan::of(&first(vec![entry("bad.yaml", "- x\n")]), &rule).unwrap_err();
         assert!(tagship_core::explain::chain(&error).contains("bad.yaml"), "{error}");
         assert!(error.is_configuration());

@@ -24,7 +24,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{PolicyError, check::Puller, judge::Pull};
+use super::{PolicyError, check::Puller, judge::Pull, version::Version};
 
 /// The longest that one pull may take: what deploys of a large image over a slow line need.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
@@ -52,12 +52,7 @@ impl Program {
     /// Asks Podman where it keeps its images, and makes a room beside them; elsewhere, if nothing can be made there.
     pub(super) async fn prepare() -> Result<Self, PolicyError> {
         let mut stop = Stop::watch().map_err(PolicyError::Run)?;
-        let output = run(command("podman").args(["info", "--format", INFO]), QUICK, stop.asked()).await?;
-        let said = output.ok_or_else(|| PolicyError::Info("it does not end".into()))?;
-        if !said.status.success() {
-            return Err(PolicyError::Info(String::from_utf8_lossy(&said.stderr).trim().to_owned()));
-        }
-        let info = Info::of(&String::from_utf8_lossy(&said.stdout))?;
+        let info = Info::of(&ask("info", INFO, &mut stop).await?)?;
         let make = |at: &Path| tempfile::Builder::new().prefix(".tagship-check-").tempdir_in(at);
         let beside = info.root.parent().unwrap_or(&info.root);
         let room = make(beside).or_else(|_| make(&env::temp_dir()));
@@ -77,9 +72,30 @@ impl Program {
         let removed = run(command("podman").args(["unshare", "rm", "-rf", "--"]).arg(&path), QUICK, pending()).await;
         match removed {
             Ok(Some(output)) if output.status.success() && !path.exists() => Ok(()),
-            _ => Err(PolicyError::Stage { path, source }),
+            _ => Err(PolicyError::Clean { path, source }),
         }
     }
+}
+
+/// Podman's version, for who tries nothing.
+pub(super) async fn version() -> Result<Version, PolicyError> {
+    let mut stop = Stop::watch().map_err(PolicyError::Run)?;
+    let said = ask("version", "{{.Client.Version}}", &mut stop).await?;
+    Version::read(&said).ok_or_else(|| unusable("version", &said))
+}
+
+/// Has Podman say something about itself.
+async fn ask(question: &'static str, format: &str, stop: &mut Stop) -> Result<String, PolicyError> {
+    let output = run(command("podman").args([question, "--format", format]), QUICK, stop.asked()).await?;
+    let said = output.ok_or_else(|| unusable(question, "it does not end"))?;
+    match said.status.success() {
+        true => Ok(String::from_utf8_lossy(&said.stdout).into_owned()),
+        false => Err(unusable(question, &String::from_utf8_lossy(&said.stderr))),
+    }
+}
+
+fn unusable(question: &'static str, words: &str) -> PolicyError {
+    PolicyError::Info { question, words: words.trim().chars().take(200).collect() }
 }
 
 impl Puller for Program {
@@ -107,7 +123,7 @@ struct Info {
 
 impl Info {
     fn of(said: &str) -> Result<Self, PolicyError> {
-        let none = || PolicyError::Info(said.chars().take(200).collect());
+        let none = || unusable("info", said);
         let mut lines = said.lines().map(str::trim);
         let mut next = || lines.next().ok_or_else(none);
         let (root, driver, program, version) = (PathBuf::from(next()?), next()?, next()?, next()?);
@@ -149,17 +165,24 @@ fn command(program: &str) -> Command {
 struct Stop {
     interrupt: Signal,
     terminate: Signal,
+    /// The terminal is closed.
+    hangup: Signal,
 }
 
 impl Stop {
     fn watch() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
     async fn asked(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
         }
     }
 }
@@ -218,7 +241,7 @@ mod tests {
         for said in
             ["", "storage\noverlay\n\n5.4.2\n", "/s\n\n\n5.4.2\n", "/s\noverlay\n", "/s\noverlay\n\n\n", "Error: x\n"]
         {
-            assert!(matches!(Info::of(said), Err(PolicyError::Info(_))), "{said:?}");
+            assert!(matches!(Info::of(said), Err(PolicyError::Info { .. })), "{said:?}");
         }
     }
 
@@ -231,18 +254,31 @@ mod tests {
     #[tokio::test]
     async fn who_is_asked_to_stop_asks_the_other_and_waits() {
         let temp = tempfile::tempdir().unwrap();
-        let (begun, ended) = (temp.path().join("begun"), temp.path().join("ended"));
+        let [begun, held, ended] = ["begun", "held", "ended"].map(|name| temp.path().join(name));
+        for fifo in [&begun, &held] {
+            rustix::fs::mknodat(CWD, fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        }
+        // Nothing is ever written to the one that it reads.
         let script = format!(
-            "trap 'echo >{}; exit' TERM; echo >{}; while :; do sleep 0.01; done",
+            "trap 'echo >{}; exit' TERM; exec 3<>{}; echo >{}; read -r _ <&3",
             ended.display(),
+            held.display(),
             begun.display()
         );
-        rustix::fs::mknodat(CWD, &begun, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         let mut begins = tokio::net::unix::pipe::OpenOptions::new().open_receiver(&begun).unwrap();
         let asked = async { drop(begins.read_u8().await) };
         let error = run(command("sh").args(["-c", &script]), QUICK, asked).await.unwrap_err();
         assert!(matches!(error, PolicyError::Interrupted));
         assert!(ended.exists(), "it had its time to end");
+    }
+
+    #[tokio::test]
+    async fn every_signal_that_asks_for_an_end_is_heard() {
+        for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM, rustix::process::Signal::HUP] {
+            let mut stop = Stop::watch().unwrap();
+            kill_process(rustix::process::getpid(), signal).unwrap();
+            timeout(QUICK, stop.asked()).await.unwrap();
+        }
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use tagship_core::{
     signature::{AnnotationRule, Format, PublicKey, Rekor},
 };
 
+use super::{PolicyError, version::Version};
 use crate::config::{RootFile, Settings};
 
 /// One rule for one repository: a signature by one of these keys, recorded by one of these logs if there are any.
@@ -104,11 +105,16 @@ impl Requirement {
         Ok(String::from_utf8_lossy(&out).into_owned())
     }
 
-    /// The oldest Podman that reads this rule: lists of keys came with containers/image 5.32. An older one takes the
-    /// whole file for broken, and pulls nothing any more.
-    pub(super) fn least_podman(&self) -> &'static str {
+    /// The oldest Podman that reads this rule. An older one takes the whole file for broken, and pulls nothing any more.
+    pub(super) fn least_podman(&self) -> Version {
         let list = self.keys.len() > 1 || matches!(&self.log, Log::Own(keys) if keys.len() > 1);
-        if list { "5.2" } else { "4.2" }
+        if list { Version::LISTS } else { Version::FIRST }
+    }
+
+    /// Requires a Podman of which it is certain, without trying, that it enforces this rule.
+    pub(super) fn enforced_by(&self, is: Version) -> Result<(), PolicyError> {
+        let least = self.least_podman().max(Version::SURE);
+        if is < least { Err(PolicyError::TooOld { is, least }) } else { Ok(()) }
     }
 
     fn written(&self) -> Written<'_> {
@@ -144,7 +150,7 @@ fn one_or_all(keys: &[PathBuf]) -> (Option<&Path>, Option<&[PathBuf]>) {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use tagship_core::signature::Formats;
+    use tagship_core::{explain::Explain, signature::Formats};
 
     use super::*;
 
@@ -169,7 +175,7 @@ pub(super) mod tests {
         let expected =
             r#"[{"keyPath":"/etc/a.pub","signedIdentity":{"type":"matchRepository"},"type":"sigstoreSigned"}]"#;
         assert_eq!(json(&one), expected);
-        assert_eq!(one.least_podman(), "4.2");
+        assert_eq!(one.least_podman(), Version::FIRST);
     }
 
     #[test]
@@ -177,7 +183,26 @@ pub(super) mod tests {
         let several = requirement("git.example.org/chris/app", &["/etc/a.pub", "/etc/b.pub"]);
         assert!(json(&several).contains(r#""keyPaths":["/etc/a.pub","/etc/b.pub"]"#));
         assert!(!json(&several).contains(r#""keyPath":"#));
-        assert_eq!(several.least_podman(), "5.2");
+        assert_eq!(several.least_podman(), Version::LISTS);
+    }
+
+    #[test]
+    fn without_a_trial_only_versions_that_certainly_verify_will_do() {
+        let least = |keys: &[&str], version: &str| match requirement("git.example.org/chris/app", keys)
+            .enforced_by(Version::read(version).unwrap())
+        {
+            Ok(()) => None,
+            Err(error @ PolicyError::TooOld { .. }) => error.hint(),
+            Err(error) => panic!("{error}"),
+        };
+        for version in ["3.4.4", "4.3.1", "4.3.1+ds1"] {
+            assert!(least(&["/etc/a.pub"], version).unwrap().contains("leave out --no-check"), "{version}");
+        }
+        assert_eq!(least(&["/etc/a.pub"], "4.4.0"), None);
+        for version in ["4.3.1", "4.9.3", "5.1.2"] {
+            assert!(least(&["/etc/a.pub", "/etc/b.pub"], version).unwrap().contains("one key"), "{version}");
+        }
+        assert_eq!(least(&["/etc/a.pub", "/etc/b.pub"], "5.2.0"), None);
     }
 
     #[test]
@@ -187,7 +212,7 @@ pub(super) mod tests {
         assert!(json(&own).contains(r#""rekorPublicKeyPath":"/etc/rekor.pub""#));
         let two = with(Log::Own(vec!["/etc/r.pub".into(), "/etc/s.pub".into()]));
         assert!(json(&two).contains(r#""rekorPublicKeyPaths":["/etc/r.pub","/etc/s.pub"]"#));
-        assert_eq!(two.least_podman(), "5.2");
+        assert_eq!(two.least_podman(), Version::LISTS);
         let public = with(Log::Public).rules().unwrap();
         let data = STANDARD.decode(public[0]["rekorPublicKeyData"].as_str().unwrap()).unwrap();
         assert_eq!(PublicKey::from_pem("log", &data).unwrap(), PublicKey::public_log());
