@@ -9,6 +9,7 @@ mod perform;
 
 use std::time::Instant;
 
+use tagship_core::failpoint;
 use tagship_core::reference::{Digest, ImageRef};
 use tagship_core::registry::Client;
 use tagship_core::signature::CheckError;
@@ -67,6 +68,7 @@ async fn follow(inputs: &mut Inputs, must_be_mount: bool, course: &mut Course, l
     course.reuse = plan.reuse;
     for step in plan.steps {
         log.begin(&heading(step, inputs, course));
+        failpoint::pass("begins", step.name());
         // The hand-off takes its request back when it is asked to stop, and a moving tag that moves is remembered:
         // neither may be left in the middle. What comes meanwhile stops the step after it.
         let done = match step {
@@ -77,6 +79,7 @@ async fn follow(inputs: &mut Inputs, must_be_mount: bool, course: &mut Course, l
             Step::Sign => stop.or(perform::sign(inputs, &ready, course, log)).await.unwrap_or_else(interrupted),
         };
         course.took.push((step.name(), log.end()));
+        failpoint::pass("has done", step.name());
         if let Err(failure) = done {
             course.client = ready.registry.map(|registry| registry.client);
             return Err(one(failure));

@@ -5,6 +5,7 @@
 pub mod credentials;
 pub mod engine;
 pub mod explain;
+pub mod failpoint;
 pub mod handoff;
 pub mod reference;
 pub mod registry;

@@ -22,6 +22,13 @@ pub enum Command {
         /// The app: the name of its file in ~/.config/tagship
         app: App,
     },
+    /// After a crash, put the local names back before the services start; a unit calls this at boot
+    ///
+    /// Needs no network and starts nothing: `deploy` ends the rest, and answers.
+    Recover {
+        /// The app
+        app: App,
+    },
     /// Go back to a version that was proven healthy here, or to any signed one by its tag
     Rollback {
         /// The app

@@ -13,9 +13,10 @@ use crate::{
     health::Engine,
     history::{History, Verdict},
     images::LocalStore,
+    journal::Journal,
     operate::{
         policy::{self, ContainersPlaces, PolicyError},
-        rollback, status,
+        recover, rollback, status,
     },
     report::{self, Urgency},
     requests::Requests,
@@ -89,6 +90,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
     let places = Places::of_user()?;
     match cli.command {
         Command::Deploy { app } => deploy(&app, &places).await,
+        Command::Recover { app } => recover(&app).await,
         Command::Rollback { app, list: true, .. } => {
             places.load(&app)?;
             report::output(&rollback::list(&History::open(&StateDir::open(&app)?)?));
@@ -144,6 +146,23 @@ async fn deploy(app: &App, places: &Places) -> Result<ExitCode, Error> {
     let _lock = lock(&state)?;
     deploy_command::run(&RealHost, app, &configuration, state).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+async fn recover(app: &App) -> Result<ExitCode, Error> {
+    let state = StateDir::open(app)?;
+    let Some(_lock) = state.try_lock()? else {
+        report::line(Urgency::Notice, "another tagship-host works for this app, and recovers it");
+        return Ok(ExitCode::SUCCESS);
+    };
+    let journal = Journal::open(state)?;
+    let Some(entry) = recover::left_over(&journal) else { return Ok(ExitCode::SUCCESS) };
+    let store = async {
+        let docker = engine::connect(None).await.map_err(|error| Failure::of(&error))?;
+        Ok(LocalStore::new(docker, app))
+    };
+    let told = recover::run(store, entry).await;
+    told.lines.iter().for_each(|(urgency, line)| report::line(*urgency, line));
+    Ok(if told.all_back { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 fn lock(state: &StateDir) -> Result<Lock, StateError> {

@@ -12,7 +12,7 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Serialize, de::DeserializeOwned};
-use tagship_core::explain::Explain;
+use tagship_core::{explain::Explain, failpoint};
 
 use crate::config::App;
 
@@ -190,7 +190,10 @@ impl StateDir {
     /// Replaces a file whole: after a crash, at any moment, it holds the old content or the new one.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), StateError> {
         let path = self.file(name);
-        replace(&path, bytes).map_err(|source| StateError::Io { action: "write", path, source })
+        failpoint::pass("writes", name);
+        replace(&path, bytes).map_err(|source| StateError::Io { action: "write", path, source })?;
+        failpoint::pass("has written", name);
+        Ok(())
     }
 
     /// The same with a value as JSON.
@@ -205,6 +208,7 @@ impl StateDir {
     /// A crash can leave half a line at the end; the next one then starts on a line of its own.
     pub fn append(&self, name: &str, line: &str) -> Result<(), StateError> {
         let path = self.file(name);
+        failpoint::pass("adds to", name);
         append(&path, line).map_err(|source| StateError::Io { action: "write", path, source })
     }
 }

@@ -14,6 +14,7 @@ use super::manifest::{self, Manifest, Target};
 use super::wire::{Answer, Request, Wire, shown};
 use super::{Limits, RegistryError};
 use crate::credentials::Credential;
+use crate::failpoint;
 use crate::reference::{Digest, Registry, Repository, Tag};
 use crate::tls::Roots;
 
@@ -177,6 +178,7 @@ impl Client {
             url: shown(&url),
             why: "the manifest's media type fits in no header".to_owned(),
         })?;
+        failpoint::pass("puts", url.path());
         let mut request = Request::new(Method::PUT, url, ANSWER_MAX);
         request.headers.insert(CONTENT_TYPE, media_type);
         request.body = manifest.bytes().clone();

@@ -1,9 +1,10 @@
 //! One deploy: what is verified is pulled, named, restarted and proven, or what was there before is put back.
 //!
-//! [`deploy()`], [`put_back`] and [`recover`] are the ways in. Decisions are made in `plan` and `state`, which are pure;
+//! [`deploy()`], [`put_back`] and [`recover`] are the ways in; [`names_back`] is the part of the last that cannot wait. Decisions are made in `plan` and `state`, which are pure;
 //! `run` and `world` perform them through the traits of `ports`. Who may ask for what was decided before: a [`Candidate`] holds
 //! the proof.
 
+mod names;
 mod outcome;
 mod plan;
 mod ports;
@@ -15,6 +16,7 @@ mod world;
 
 pub(crate) use plan::check_loaded;
 
+pub use names::{NameBack, names_back};
 pub use outcome::{Ended, Failure, Left, ServiceEnd, Verdict};
 pub use ports::{
     ContainerFacts, Containers, HealthState, Leave, News, Part, Proof, Pulled, Report, Store, UnitFacts, Units, Wanted,

@@ -59,9 +59,9 @@ impl Machine {
 
     /// Ends what an earlier run began. `astray` are those that do not do now what they did before its first effect.
     pub(crate) fn recover(shape: Shape, phase: Phase, astray: &BTreeSet<usize>) -> (Self, Vec<Effect>) {
-        let one_shots = || shape.one_shots();
-        let preparing = phase == Phase::Preparing;
-        let (placed, cause): (BTreeSet<usize>, _) = match phase {
+        let placed = shape.moved_by(&phase);
+        let running_once = if phase == Phase::Preparing { shape.one_shots().collect() } else { BTreeSet::new() };
+        let cause = match phase {
             Phase::Proven => {
                 let mut machine = Self::at(shape, State::Pulling, true);
                 for (left, slot) in machine.left.iter_mut().zip(&machine.shape.slots) {
@@ -70,15 +70,9 @@ impl Machine {
                 machine.end(Verdict::Deployed, None, Vec::new());
                 return (machine, Vec::new());
             }
-            Phase::Pulling => (BTreeSet::new(), None),
-            Phase::Preparing => (one_shots().collect(), None),
-            Phase::Replacing(group) => (
-                one_shots().chain(shape.groups.iter().take(group.saturating_add(1)).flatten().copied()).collect(),
-                None,
-            ),
-            Phase::RollingBack { cause } => ((0..shape.slots.len()).collect(), Some(cause)),
+            Phase::RollingBack { cause } => Some(cause),
+            Phase::Pulling | Phase::Preparing | Phase::Replacing(_) => None,
         };
-        let running_once = if preparing { one_shots().collect() } else { BTreeSet::new() };
         let mut machine = Self::at(shape, State::Pulling, true);
         machine.running_once = running_once;
         machine.restarted =

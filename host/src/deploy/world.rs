@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_util::future::{join_all, try_join};
-use tagship_core::signature::Verified;
+use tagship_core::{failpoint, signature::Verified};
 use tokio::time::Instant;
 
 use super::{
@@ -75,6 +75,7 @@ impl<'a, U: Units, S: Store, C: Containers> World<'a, U, S, C> {
             _ => Vec::new(),
         };
         Box::pin(async move {
+            failpoint::pass("begins", &format!("{task:?}"));
             let outcome = match &task {
                 Task::Pull => self.pull().await.map(|()| Learned::Nothing),
                 Task::Place(way, indices) => self.place(*way, indices).await.map(|()| Learned::Nothing),
@@ -89,6 +90,7 @@ impl<'a, U: Units, S: Store, C: Containers> World<'a, U, S, C> {
             if let Err(failure) = &outcome {
                 self.tell_failure(task.part(), failure);
             }
+            failpoint::pass("has done", &format!("{task:?}"));
             (task, outcome)
         })
     }
@@ -140,6 +142,7 @@ impl<'a, U: Units, S: Store, C: Containers> World<'a, U, S, C> {
         }
         let moves = names.into_iter().map(|(local, index)| async move {
             let recorded = self.at(index)?;
+            failpoint::pass("moves", &local.to_string());
             let moved = match (way, recorded.restorable()) {
                 (Way::Forward, _) => self.ground.store.place(self.leave(index)?, local).await,
                 (Way::Back, Some(before)) => self.ground.store.place(Leave::Restorable(&before), local).await,

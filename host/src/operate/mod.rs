@@ -1,6 +1,7 @@
 //! The operator's commands. Each returns what is to be printed; printing is `report`'s.
 
 pub mod policy;
+pub mod recover;
 pub mod rollback;
 pub mod status;
 mod table;

@@ -2,6 +2,8 @@
 //!
 //! What follows from what is the machine's.
 
+use std::collections::BTreeSet;
+
 use crate::deploy::{
     outcome::{Failure, Verdict},
     record::{Phase, Role, Was},
@@ -110,6 +112,17 @@ impl Shape {
     /// The one-shot units, by index.
     pub(super) fn one_shots(&self) -> impl Iterator<Item = usize> {
         self.slots.iter().enumerate().filter(|(_, slot)| slot.role == Role::OneShot).map(|(index, _)| index)
+    }
+
+    /// Whose names may have been moved by a deploy that was stopped in this phase.
+    pub(crate) fn moved_by(&self, phase: &Phase) -> BTreeSet<usize> {
+        let groups = match phase {
+            Phase::Pulling | Phase::Proven => return BTreeSet::new(),
+            Phase::Preparing => 0,
+            Phase::Replacing(group) => group.saturating_add(1),
+            Phase::RollingBack { .. } => return (0..self.slots.len()).collect(),
+        };
+        self.one_shots().chain(self.groups.iter().take(groups).flatten().copied()).collect()
     }
 }
 

@@ -1,0 +1,63 @@
+//! Places where a test ends or holds the program, to see what the next run makes of it. Compiled in with the feature
+//! `failpoints` alone, which nobody ships: without it each is an empty function.
+//!
+//! The environment variable `TAGSHIP_FAILPOINTS` names a file. Each place that is passed adds its name, as a line, to
+//! that file with `.passed` behind its name. What the file says is done at the place of that number, counted from 1 in
+//! this process, and once: the file is removed first, so that the next run passes.
+//!
+//! | content | effect |
+//! | --- | --- |
+//! | `kill N` | the process is killed (SIGKILL) |
+//! | `hold N` | it stands still for ever; a file with `.held` behind its name appears |
+
+/// Marks a place: `what` is about to be done, or has been, to `which`.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn pass(_what: &str, _which: &str) {}
+
+#[cfg(feature = "failpoints")]
+pub use armed::pass;
+
+#[cfg(feature = "failpoints")]
+mod armed {
+    use std::ffi::OsString;
+    use std::fs::{self, File};
+    use std::io::Write as _;
+    use std::path::PathBuf;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// How many places this process has passed.
+    static PASSED: AtomicU32 = AtomicU32::new(0);
+
+    /// Marks a place: `what` is about to be done, or has been, to `which`.
+    // A tool of tests has files of its own, and no reader to whom it could report an error.
+    #[allow(clippy::disallowed_methods)]
+    pub fn pass(what: &str, which: &str) {
+        let Some(file) = std::env::var_os("TAGSHIP_FAILPOINTS") else { return };
+        let number = PASSED.fetch_add(1, Ordering::Relaxed) + 1;
+        if let Ok(mut passed) = File::options().create(true).append(true).open(beside(&file, ".passed")) {
+            let _ = passed.write_all(format!("{what} {which}\n").as_bytes());
+        }
+        let order = fs::read_to_string(&file).unwrap_or_default();
+        let Some((effect, at)) = order.trim().split_once(' ') else { return };
+        if at.parse() != Ok(number) || fs::remove_file(&file).is_err() {
+            return;
+        }
+        match effect {
+            "kill" => {
+                let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            }
+            "hold" => drop(File::create(beside(&file, ".held"))),
+            _ => return,
+        }
+        loop {
+            std::thread::park();
+        }
+    }
+
+    fn beside(file: &OsString, ending: &str) -> PathBuf {
+        let mut path = file.clone();
+        path.push(ending);
+        path.into()
+    }
+}

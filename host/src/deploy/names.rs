@@ -1,0 +1,52 @@
+//! The first half of a recovery, which needs no service manager, no registry and no time: after a crash the local names
+//! stand for what they stood for before the deploy, so that whatever starts the services starts what was proven.
+
+use super::{
+    outcome::Failure,
+    plan,
+    ports::{Leave, Store},
+    record::{InFlight, Recorded},
+    values::LocalName,
+};
+
+/// What became of one local name.
+#[derive(Debug)]
+pub struct NameBack {
+    /// Which.
+    pub name: LocalName,
+    /// The image that it stands for again, in short; none if it stands for nothing, as before. Or why it could not be
+    /// moved.
+    pub outcome: Result<Option<String>, Failure>,
+}
+
+/// Puts back the names that a deploy may have moved. Returns those that had to be, and those that could not. The rest of
+/// the recovery is left for [`recover`](super::recover), which finds the entry as it was.
+pub async fn names_back<S: Store>(store: &S, entry: &InFlight) -> Vec<NameBack> {
+    let mut moved = Vec::new();
+    for index in plan::shape(entry, false).moved_by(&entry.phase) {
+        let Some(recorded) = entry.services.get(index) else { continue };
+        match back(store, recorded).await {
+            Ok(false) => {}
+            Ok(true) => {
+                let image = recorded.image.as_ref().map(|image| image.short().to_owned());
+                moved.push(NameBack { name: recorded.local.clone(), outcome: Ok(image) });
+            }
+            Err(failure) => moved.push(NameBack { name: recorded.local.clone(), outcome: Err(failure) }),
+        }
+    }
+    moved
+}
+
+/// Whether it had to be moved.
+async fn back<S: Store>(store: &S, recorded: &Recorded) -> Result<bool, Failure> {
+    let failed = |error: S::Error| Failure::of(&error).at(&recorded.name);
+    let now = store.resolve(&recorded.local).await.map_err(failed)?;
+    match recorded.restorable() {
+        Some(before) if now.as_ref() != Some(before.image()) => {
+            store.place(Leave::Restorable(&before), &recorded.local).await.map_err(failed)?;
+        }
+        None if now.is_some() => store.forget(&recorded.local).await.map_err(failed)?,
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
