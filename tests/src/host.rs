@@ -103,6 +103,11 @@ impl Host {
         self.tool("testhost", &["reboot", &self.name]).ok();
     }
 
+    /// The same as if its power had failed.
+    pub fn reboot_hard(&self) {
+        self.tool("testhost", &["reboot", &self.name, "--hard"]).ok();
+    }
+
     /// A version that no scenario of this host has used, higher than all before it.
     pub fn next_version(&self) -> String {
         format!("v0.2.{}", self.patch.fetch_add(1, Ordering::Relaxed))

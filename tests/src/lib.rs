@@ -4,6 +4,8 @@
 //! Assertions panic with the whole output of the command they speak of: a failed scenario must explain itself.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+#[cfg(feature = "crash")]
+pub mod crash;
 mod fault;
 mod host;
 mod image;

@@ -1,0 +1,198 @@
+//! Deploys that are cut off where a test wants it, and what must be true afterwards. The programs are built with the
+//! feature `failpoints`; `tagship_core::failpoint` says how they are told.
+
+use std::collections::BTreeMap;
+
+use crate::{Host, IMAGE};
+
+/// The services of the app that is deployed here, in their groups.
+const SERVICES: [&str; 3] = ["demo-web", "demo-worker", "demo-beat"];
+
+/// How long an answer may take, in seconds: a deploy of its own, a restart, and a recovery.
+const PATIENCE: u32 = 60;
+
+/// A host on which deploys are cut off.
+pub struct Ground<'a> {
+    host: &'a Host,
+    /// Two good versions and one that does not get healthy.
+    versions: BTreeMap<&'static str, Version>,
+}
+
+/// A signed image in the registry.
+#[derive(Clone, Debug)]
+struct Version {
+    tag: String,
+    digest: String,
+    /// Its local id.
+    image: String,
+}
+
+/// What a cut means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// The process is killed.
+    Kill,
+    /// The machine loses its power.
+    Power,
+}
+
+/// How a deploy went that was to be cut off.
+#[derive(Debug)]
+pub struct Attempt {
+    /// The places that were passed, in order, those of the recovery as well.
+    pub passed: Vec<String>,
+    /// Whether there were enough of them for the cut.
+    pub cut: bool,
+    /// The answer.
+    pub answer: String,
+}
+
+impl<'a> Ground<'a> {
+    /// Sets the host up for it: a one-shot unit and three services in two groups, a short settle time, and versions that
+    /// may follow each other in any order.
+    pub fn prepare(host: &'a Host) -> Self {
+        host.app(
+            r#"set -eu
+            units=~/.config/containers/systemd
+            rm $units/demo-flower.container
+            sed 's/^ContainerName=.*/ContainerName=demo-migrate/; s/demo-worker/demo-migrate/; s/ROLE=.*/ROLE=migrate/
+                 s/^Restart=.*/Type=oneshot/; /^\[Install\]/,$d' $units/demo-worker.container >$units/demo-migrate.container
+            sed -i '/^services:/,/^[a-z]/{/^services:/d; /^  - /d}' ~/.config/tagship/demo.yaml
+            sed -i 's/^health:.*/health: {timeout: 10s, settle: 200ms}/; s/^verify:/verify:\n  downgrade: allow/' ~/.config/tagship/demo.yaml
+            printf 'services: [demo-web, [demo-worker, demo-beat]]\nbefore: [demo-migrate]\n' >>~/.config/tagship/demo.yaml
+            mkdir -p ~/.config/systemd/user/tagship@demo.service.d
+            printf '[Service]\nEnvironment=TAGSHIP_FAILPOINTS=%%h/failpoints\nRestartSec=100ms\n' \
+                >~/.config/systemd/user/tagship@demo.service.d/failpoints.conf
+            # A migration ends; the services go on.
+            sed -i '2i [ "$ROLE" != migrate ] || exit 0' ~/src/demo/app
+            systemctl --user daemon-reload
+            systemctl --user start tagship@demo"#,
+        )
+        .ok();
+        let mut ground = Self { host, versions: BTreeMap::new() };
+        for (name, release) in [("a", host.release()), ("b", host.release()), ("bad", host.release().unhealthy())] {
+            let tag = release.tag();
+            release.steps("build,push,sign").run().ok();
+            let digest = host.digest(&tag).expect("the pushed version");
+            let image = host.app(&format!("podman image inspect --format '{{{{.Id}}}}' {IMAGE}:{tag}")).ok();
+            ground.versions.insert(name, Version { tag, digest, image: image.trimmed().to_owned() });
+        }
+        ground.attempt("a", None).answered("ok ");
+        ground
+    }
+
+    /// Deploys a version and cuts that off at the `at`-th place that the companion passes.
+    ///
+    /// # Panics
+    /// When there is no answer afterwards, when not all services run one good image and are healthy, or when anything is
+    /// left in the middle: that is what has to hold wherever the cut came.
+    pub fn attempt(&self, version: &str, cut: Option<(Cut, u32)>) -> Attempt {
+        let Version { tag, digest, .. } = &self.versions[version];
+        let order = match cut {
+            Some((Cut::Kill, at)) => format!("kill {at}"),
+            Some((Cut::Power, at)) => format!("hold {at}"),
+            None => String::new(),
+        };
+        let id = ulid::Ulid::generate();
+        self.host
+            .app(&format!(
+                "set -eu; cd ~/tagship/demo; rm -f ~/failpoints.*; echo '{order}' >~/failpoints
+                 boot=$(cat /proc/sys/kernel/random/boot_id); until=$(date -u -d '+10 min' +%FT%TZ)
+                 printf '%s\\n' '{tag}' 'Request: {id}' 'Image: {IMAGE}' 'Digest: {digest}' \"Not-After: $until\" \"Boot: $boot\" >.new-{id}
+                 mv -n .new-{id} deploy-request.{id}"
+            ))
+            .ok();
+        if let Some((Cut::Power, _)) = cut {
+            // Until it is held, or has answered without coming so far.
+            self.wait(
+                &format!("[ -e ~/failpoints.held ] || [ -e ~/tagship/demo/deploy-status.{id} ]"),
+                "~ ~/tagship/demo",
+            );
+            self.host.reboot_hard();
+        }
+        self.wait(&format!("[ -e ~/tagship/demo/deploy-status.{id} ]"), "~/tagship/demo");
+        // Cut off after its answer, it comes again by itself; until then it may still be the run that is cut off.
+        let after = self.host.app(&format!(
+            "systemctl --user start tagship@demo || systemctl --user start tagship@demo || exit
+             cd ~/tagship/demo; cat deploy-status.{id}; echo ---; cat ~/failpoints.passed; echo ---; ls ~/failpoints 2>/dev/null || true"
+        ));
+        let after = after.ok();
+        let mut parts = after.text.split("---\n").map(str::to_owned);
+        let mut next = || parts.next().unwrap_or_default();
+        let attempt = Attempt {
+            answer: next(),
+            passed: next().lines().map(str::to_owned).collect(),
+            cut: next().trim().is_empty(),
+        };
+        self.hold_true(&attempt, &id.to_string());
+        attempt
+    }
+
+    /// Waits for something that a change of files in these directories brings.
+    fn wait(&self, condition: &str, directories: &str) {
+        self.host
+            .app(&format!(
+                "timeout {PATIENCE} bash -c 'until {condition}; do
+                     inotifywait -qq -t 1 -e create -e moved_to {directories}; done; exit 0' || {{
+                     echo 'no answer within {PATIENCE} s'; ls -la ~/tagship/demo; tail -n 5 ~/failpoints.passed
+                     journalctl --user -u tagship@demo -n 30 --no-pager; exit 1; }}"
+            ))
+            .ok();
+    }
+
+    /// What must be true after every deploy, however it went.
+    fn hold_true(&self, attempt: &Attempt, id: &str) {
+        let Attempt { answer, passed, .. } = attempt;
+        let last = passed.last().map_or("", String::as_str);
+        let good = ["a", "b"].map(|name| &self.versions[name]);
+        let ran = self.host.app(&format!(
+            "set -eu
+             for s in {services}; do
+                 podman inspect --format '{{{{.State.Health.Status}}}} {{{{.Image}}}}' $s
+                 podman image inspect --format 'named {{{{.Id}}}}' localhost/demo:$s
+             done | sort -u
+             systemctl --user is-active tagship@demo.path tagship@demo.timer
+             ls -A ~/tagship/demo | grep -E 'request|trigger|claim|writing' || true
+             grep -c '\"{id}\"' ~/.local/state/tagship/demo/history.jsonl || true
+             cat ~/.local/state/tagship/demo/journal.json",
+            services = SERVICES.join(" ")
+        ));
+        let ran = ran.ok();
+        let lines: Vec<&str> = ran.text.lines().collect();
+        let context = || format!("after {last:?}, answered:\n{answer}\n{}", ran.text);
+        let [health, named, path, timer, rest @ ..] = lines.as_slice() else { panic!("{}", context()) };
+        let mut words = health.split(' ');
+        assert_eq!(words.next(), Some("healthy"), "{}", context());
+        let image = words.next().unwrap_or_default();
+        assert_eq!(*named, format!("named {image}"), "the names stand for what runs: {}", context());
+        let running = good.into_iter().find(|version| version.image == image);
+        let running = running.unwrap_or_else(|| panic!("not a proven image runs: {}", context()));
+        assert_eq!((*path, *timer), ("active", "active"), "{}", context());
+        // One verdict, or two where the first was cut off between being written down and being told.
+        let [verdicts, journal] = rest else { panic!("something is left in the directory: {}", context()) };
+        assert!(matches!(*verdicts, "1" | "2"), "{}", context());
+        assert_eq!(*journal, "null", "{}", context());
+        assert!(answer.lines().any(|line| line == format!("Request: {id}")), "{}", context());
+        // The answer says what is so.
+        let asked = answer.lines().find_map(|line| line.strip_prefix("Digest: ")).unwrap_or_default();
+        if answer.starts_with("ok ") {
+            assert_eq!(asked, running.digest, "{}", context());
+        } else if !asked.is_empty() {
+            assert_ne!(asked, running.digest, "{}", context());
+        }
+    }
+
+    /// The good version that does not run now.
+    pub fn other(&self) -> &'static str {
+        let running = self.host.app("podman inspect --format '{{.Image}}' demo-web").ok();
+        if running.trimmed() == self.versions["a"].image { "b" } else { "a" }
+    }
+}
+
+impl Attempt {
+    /// Requires this beginning of the answer.
+    pub fn answered(self, beginning: &str) -> Self {
+        assert!(self.answer.starts_with(beginning), "not {beginning:?}: {}", self.answer);
+        self
+    }
+}
