@@ -3,47 +3,64 @@
 
 use std::process::ExitCode;
 
-use tagship_tests::crash::{Cut, Ground};
+use tagship_tests::crash::{self, Attempt, Cut, Ground};
 use tagship_tests::{Host, Scenario, suite_on};
 
 fn main() -> ExitCode {
-    suite_on(&[|| Host::boot("crash"), || Host::boot("crash-2")], SCENARIOS)
+    suite_on(&[|| crash::boot("crash"), || crash::boot("crash-2")], SCENARIOS)
 }
 
 const SCENARIOS: &[Scenario] = &[
-    ("killed_at_each_place_of_a_deploy", killed_at_each_place_of_a_deploy),
+    // Two halves, since each takes as long as all the others.
+    ("killed_at_each_odd_place_of_a_deploy", |host| killed_at_each_place_of_a_deploy(host, 1)),
+    ("killed_at_each_even_place_of_a_deploy", |host| killed_at_each_place_of_a_deploy(host, 2)),
     ("killed_at_each_place_of_a_rollback", killed_at_each_place_of_a_rollback),
+    ("the_power_fails_in_each_phase", the_power_fails_in_each_phase),
 ];
 
-fn killed_at_each_place_of_a_deploy(host: &Host) {
+/// A deploy passes more places than this, unless the failpoints are not there at all.
+const FEWEST: u32 = 50;
+
+fn killed_at_each_place_of_a_deploy(host: &Host, first: u32) {
     let ground = Ground::prepare(host);
-    for at in 1.. {
-        let attempt = ground.attempt(ground.other(), Some((Cut::Kill, at)));
-        println!(
-            "{at}: {:?} -> {}",
-            attempt.passed.get(at as usize - 1),
-            attempt.answer.lines().take(4).collect::<Vec<_>>().join(" | ")
-        );
-        if !attempt.cut {
-            assert!(at > 30, "only {} places: {:#?}", at - 1, attempt.passed);
-            break;
-        }
-    }
+    let cuts = cut_from(first, 2, |at| ground.attempt(ground.other(), Some((Cut::Kill, at))));
+    assert!(cuts.len() as u32 * 2 > FEWEST, "only {} cuts", cuts.len());
+    // Both ends are seen: what was cut off goes back, and from the proof on it stays.
+    let answered = |word: &str| cuts.iter().any(|attempt| attempt.answer.starts_with(word));
+    assert!(answered("ok ") && answered("fail "), "{cuts:#?}");
 }
 
 fn killed_at_each_place_of_a_rollback(host: &Host) {
     let ground = Ground::prepare(host);
     let whole = ground.attempt("bad", None).answered("fail ");
-    let first = whole.passed.iter().position(|place| place.contains("Back")).expect("a way back") as u32 + 1;
-    for at in first.. {
-        let attempt = ground.attempt("bad", Some((Cut::Kill, at)));
-        println!(
-            "{at}: {:?} -> {}",
-            attempt.passed.get(at as usize - 1),
-            attempt.answer.lines().take(4).collect::<Vec<_>>().join(" | ")
-        );
-        if !attempt.cut {
-            break;
-        }
+    let first = whole.place("Place(Back");
+    let cuts = cut_from(first, 1, |at| ground.attempt("bad", Some((Cut::Kill, at))).answered("fail "));
+    assert!(cuts.len() > 15, "only {} cuts", cuts.len());
+}
+
+/// Cuts off one attempt after the other, until one ends before the place of its cut.
+fn cut_from(first: u32, step: usize, attempt: impl Fn(u32) -> Attempt) -> Vec<Attempt> {
+    (first..).step_by(step).map(attempt).take_while(|attempt| attempt.cut).collect()
+}
+
+fn the_power_fails_in_each_phase(host: &Host) {
+    let ground = Ground::prepare(host);
+    let good = ground.attempt(ground.other(), None).answered("ok ");
+    let bad = ground.attempt("bad", None).answered("fail ");
+    for (phase, place, whole, ends) in [
+        ("pulling", "begins Pull", &good, "interrupted"),
+        ("preparing", "begins RunOnce", &good, "interrupted"),
+        ("the first group", "begins Restart(Forward, 1)", &good, "interrupted"),
+        ("the second group", "begins Probe(Forward, 2)", &good, "interrupted"),
+        ("rolling back", "begins Place(Back", &bad, "interrupted"),
+        ("proven", "adds to history.jsonl", &good, "deployed"),
+    ] {
+        let version = if ends == "interrupted" && phase == "rolling back" { "bad" } else { ground.other() };
+        let attempt = ground.attempt(version, Some((Cut::Power, whole.place(place))));
+        assert!(attempt.answer.contains(&format!("Outcome: {ends}\n")), "{phase}: {}", attempt.answer);
+        let names = host.app("journalctl --user -b -u tagship-recover@demo -o cat --no-pager; systemctl --user is-active tagship-recover@demo");
+        // Before any service is started its name stands for what was proven; where none had moved there is nothing to do.
+        let moved = names.ok().says("active").text.contains("stands for image");
+        assert_eq!(moved, !matches!(phase, "pulling" | "proven"), "{phase}");
     }
 }

@@ -47,11 +47,11 @@ pub struct Attempt {
     pub answer: String,
 }
 
-impl<'a> Ground<'a> {
-    /// Sets the host up for it: a one-shot unit and three services in two groups, a short settle time, and versions that
-    /// may follow each other in any order.
-    pub fn prepare(host: &'a Host) -> Self {
-        host.app(
+/// Boots a host for it: a one-shot unit and three services in two groups, a short settle time, and versions that may
+/// follow each other in any order.
+pub fn boot(name: &str) -> Host {
+    let host = Host::boot(name);
+    host.app(
             r#"set -eu
             units=~/.config/containers/systemd
             rm $units/demo-flower.container
@@ -69,8 +69,18 @@ impl<'a> Ground<'a> {
             systemctl --user start tagship@demo"#,
         )
         .ok();
+    host
+}
+
+impl<'a> Ground<'a> {
+    /// Releases the versions that are deployed here, and deploys a good one.
+    pub fn prepare(host: &'a Host) -> Self {
         let mut ground = Self { host, versions: BTreeMap::new() };
-        for (name, release) in [("a", host.release()), ("b", host.release()), ("bad", host.release().unhealthy())] {
+        for (name, release) in [
+            ("a", host.release()),
+            ("b", host.release()),
+            ("bad", host.release().edit("sed -i '3i echo cannot read settings; exit 3' app")),
+        ] {
             let tag = release.tag();
             release.steps("build,push,sign").run().ok();
             let digest = host.digest(&tag).expect("the pushed version");
@@ -111,6 +121,11 @@ impl<'a> Ground<'a> {
             self.host.reboot_hard();
         }
         self.wait(&format!("[ -e ~/tagship/demo/deploy-status.{id} ]"), "~/tagship/demo");
+        if let Some((Cut::Power, _)) = cut {
+            // The boot has started what no deploy had touched: that gets healthy in its own time.
+            let services = SERVICES.join(" ");
+            self.host.app(&format!("timeout {PATIENCE} podman wait --condition healthy {services}")).ok();
+        }
         // Cut off after its answer, it comes again by itself; until then it may still be the run that is cut off.
         let after = self.host.app(&format!(
             "systemctl --user start tagship@demo || systemctl --user start tagship@demo || exit
@@ -190,6 +205,16 @@ impl<'a> Ground<'a> {
 }
 
 impl Attempt {
+    /// The number of the first place whose name has these words.
+    ///
+    /// # Panics
+    /// When none has.
+    pub fn place(&self, words: &str) -> u32 {
+        let index = self.passed.iter().position(|place| place.contains(words));
+        let index = index.unwrap_or_else(|| panic!("no place {words:?} among {:#?}", self.passed));
+        u32::try_from(index).expect("few places") + 1
+    }
+
     /// Requires this beginning of the answer.
     pub fn answered(self, beginning: &str) -> Self {
         assert!(self.answer.starts_with(beginning), "not {beginning:?}: {}", self.answer);
