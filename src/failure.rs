@@ -48,7 +48,7 @@ impl Code {
     pub fn of_check(error: &CheckError) -> Code {
         match error {
             CheckError::Fetch(_) => Code::Registry,
-            CheckError::Verify(_) => Code::Signing,
+            CheckError::Verify(_) | CheckError::Unread { .. } => Code::Signing,
         }
     }
 }

@@ -117,8 +117,8 @@ async fn decide(inputs: &Inputs, ready: &Ready, course: &mut Course) -> Result<P
                         Held::Unverified { digest, why: error.fault().to_string() }
                     }
                 }
-                Err(error @ CheckError::Fetch(_)) => {
-                    return Err(Failure::new(Code::Registry, ReleaseError::Check(Box::new(error))));
+                Err(error @ (CheckError::Fetch(_) | CheckError::Unread { .. })) => {
+                    return Err(Failure::new(Code::of_check(&error), ReleaseError::Check(Box::new(error))));
                 }
             }
         }

@@ -83,7 +83,7 @@ pub async fn command(check: Check, log: &Log) -> Result<(), Failure> {
         Client::new(check.image.registry(), credential, &roots).map_err(|error| Failure::new(Code::Registry, error))?;
     let key = match check.key {
         CheckKey::Public(pem) => {
-            PublicKey::from_pem("public-key", &pem).map_err(|error| Failure::new(Code::Usage, error))?
+            PublicKey::from_pem(pem.name, &pem.bytes).map_err(|error| Failure::new(Code::Usage, error))?
         }
         CheckKey::Private(Key { pem, password }) => {
             let key = SigningKey::load(pem, password).await.map_err(|error| Failure::new(Code::Signing, error))?;

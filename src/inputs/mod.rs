@@ -87,8 +87,8 @@ pub struct Inputs {
     pub access: Access,
     /// What signs. Present whenever the steps include signing.
     pub key: Option<Key>,
-    /// The public key to verify with, PEM, where it was given.
-    pub public_key: Option<Vec<u8>>,
+    /// The public key to verify with, where it was given.
+    pub public_key: Option<Pem>,
     /// Annotations to sign beside those that come by themselves.
     pub annotations: BTreeMap<String, String>,
     /// The formats to sign in.
@@ -144,13 +144,22 @@ pub struct Key {
     pub password: Secret,
 }
 
+/// A public key as given, in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pem {
+    /// What messages call it: the path of its file, or the input whose text it is.
+    pub name: String,
+    /// The text.
+    pub bytes: Vec<u8>,
+}
+
 /// A transparency log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransparencyLog {
     /// Its address.
     pub url: reqwest::Url,
-    /// Its public key, PEM; `None` for the public log's.
-    pub public_key: Option<Vec<u8>>,
+    /// Its public key; `None` for the public log's.
+    pub public_key: Option<Pem>,
 }
 
 /// How to reach the host.
@@ -199,8 +208,8 @@ tagship_core::assert_secret!(Inputs, Access, Key, Check, CheckKey, Raw, Secrets)
 
 /// The key that must have signed what is verified.
 pub enum CheckKey {
-    /// The public key, PEM.
-    Public(Vec<u8>),
+    /// The public key.
+    Public(Pem),
     /// A private key, whose public half it is.
     Private(Key),
 }

@@ -16,7 +16,8 @@ use tagship_core::signature::annotations::MEANINGFUL;
 use tagship_core::signature::{Format, Formats};
 
 use super::{
-    Access, Build, Check, CheckKey, Form, Handoff, InputError, Inputs, Key, Origin, Raw, Step, TransparencyLog, lines,
+    Access, Build, Check, CheckKey, Form, Handoff, InputError, Inputs, Key, Origin, Pem, Raw, Step, TransparencyLog,
+    lines,
 };
 
 /// The largest file that an input may name: keys, passwords and certificates are far smaller.
@@ -214,7 +215,8 @@ fn access(raw: &mut Raw) -> Result<Access, InputError> {
             return Err(InputError::Missing { name: "registry-user", hint });
         }
     };
-    Ok(Access { login, auth_file: raw.get("registry-auth-file").map(PathBuf::from), ca: pem("ca", raw.get("ca"))? })
+    let ca = pem("ca", raw.get("ca"))?.map(|pem| pem.bytes);
+    Ok(Access { login, auth_file: raw.get("registry-auth-file").map(PathBuf::from), ca })
 }
 
 fn key(raw: &mut Raw) -> Result<Option<Key>, InputError> {
@@ -348,12 +350,14 @@ fn typed<T: FromStr<Err = ReferenceError>>(name: &'static str, text: &str) -> Re
     text.parse().map_err(|error: ReferenceError| InputError::invalid(name, text, error.why()))
 }
 
-/// PEM text as it is, or the file that a path names.
-fn pem(name: &'static str, text: Option<&str>) -> Result<Option<Vec<u8>>, InputError> {
+/// PEM text as it is, or the file that a path names. What holds a block is text, whatever stands before it.
+fn pem(name: &'static str, text: Option<&str>) -> Result<Option<Pem>, InputError> {
     match text.map(str::trim) {
         None | Some("") => Ok(None),
-        Some(text) if text.starts_with("-----BEGIN ") => Ok(Some(format!("{text}\n").into_bytes())),
-        Some(path) => read(name, Path::new(path)).map(Some),
+        Some(text) if text.contains("-----BEGIN ") => {
+            Ok(Some(Pem { name: name.to_owned(), bytes: format!("{text}\n").into_bytes() }))
+        }
+        Some(path) => Ok(Some(Pem { name: path.to_owned(), bytes: read(name, Path::new(path))? })),
     }
 }
 

@@ -7,13 +7,13 @@
 mod bundle;
 mod layer;
 
-use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tagship_core::explain::Explain;
 use tagship_core::reference::{Digest, ImageRef, Repository};
 use tagship_core::registry::{Client, Manifest, RegistryError};
+use tagship_core::signature::fetch::{Found, List};
 use tagship_core::signature::json::{self as strict, JsonError};
 use tagship_core::signature::{Attached, Format};
 
@@ -46,6 +46,20 @@ impl Attachment {
         }
     }
 
+    /// Refuses a list that would become longer than it is read. What the list itself says is looked at once more before
+    /// it is written; this comes earlier, so that no other list has been written by then.
+    pub fn fits(&self, image: &ImageRef, found: &Found) -> Result<(), AttachError> {
+        let more = match self {
+            Self::Layer(new) => new.longest(),
+            Self::Bundle(_) => bundle::LONGEST_ENTRY,
+        };
+        match found.len + more > found.list.longest() {
+            true => Err(Problem::Full { has: found.len, what: "bytes", read: found.list.longest() }
+                .of(found.list, Box::new(image.clone()))),
+            false => Ok(()),
+        }
+    }
+
     /// Puts it beside the image. What is there already is not added again. Gives how long it took from reading the list
     /// to having written it: zero where nothing was written over.
     pub async fn put(
@@ -61,21 +75,14 @@ impl Attachment {
     }
 }
 
-/// The lists that signatures are added to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum List {
-    /// The manifest under the image's `.sig` tag.
-    Signatures,
-    /// The index under the image's tag `sha256-<hex>`.
-    Referrers,
-}
-
-impl fmt::Display for List {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Signatures => "signature manifest",
-            Self::Referrers => "index of referrers",
-        })
+/// Refuses a list that holds as many signatures as are read: one more would take another its place.
+pub fn has_room(image: &ImageRef, found: &Found) -> Result<(), AttachError> {
+    match found.is_full() {
+        true => {
+            let full = Problem::Full { has: found.listed, what: found.list.unit(), read: found.list.most() };
+            Err(full.of(found.list, Box::new(image.clone())))
+        }
+        false => Ok(()),
     }
 }
 
@@ -110,11 +117,19 @@ pub enum AttachError {
         /// Why.
         source: JsonError,
     },
-    /// It has become too long to be read.
-    #[error("{image} has more signatures than are read")]
+    /// With one more signature it would be longer than it is read.
+    #[error("the {list} of {image} has no room for another signature: it has {has} {what}, and {read} are read")]
     Full {
+        /// Which list.
+        list: List,
         /// Of what.
         image: Box<ImageRef>,
+        /// How many it has.
+        has: usize,
+        /// Of what: signatures, bundles or bytes.
+        what: &'static str,
+        /// How many of these are read.
+        read: usize,
     },
     /// The image that was signed is gone.
     #[error("{image} does not exist any more")]
@@ -152,10 +167,8 @@ impl Explain for AttachError {
             Self::Registry { source, .. } => source.hint(),
             Self::Encode(_) => None,
             Self::Gone { .. } => Some("keep the version's tag: some registries delete what no tag names".to_owned()),
-            Self::Existing { .. } | Self::Malformed { .. } | Self::Full { .. } => Some(
-                "remove the tag sha256-… or sha256-….sig beside the image if nobody needs it, then sign again"
-                    .to_owned(),
-            ),
+            Self::Full { list, image, .. } => Some(list.room(image)),
+            Self::Existing { list, image, .. } | Self::Malformed { list, image, .. } => Some(list.repair(image)),
         }
     }
 }
@@ -165,7 +178,7 @@ impl Explain for AttachError {
 enum Problem {
     Existing(&'static str),
     Json(JsonError),
-    Full,
+    Full { has: usize, what: &'static str, read: usize },
 }
 
 impl Problem {
@@ -173,7 +186,7 @@ impl Problem {
         match self {
             Self::Existing(why) => AttachError::Existing { list, image, why },
             Self::Json(source) => AttachError::Malformed { list, image, source },
-            Self::Full => AttachError::Full { image },
+            Self::Full { has, what, read } => AttachError::Full { list, image, has, what, read },
         }
     }
 }

@@ -87,7 +87,12 @@ impl Explain for SigningKeyError {
             Self::Contents(_) | Self::PublicHalf(_) => {
                 "make a key pair with `tagship keygen` or `cosign generate-key-pair`"
             }
-            Self::Pem(_) => "give the whole file that begins with -----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----",
+            Self::Pem(PemError::Parameters) => {
+                "`openssl pkey -in FILE -out KEY` leaves them out; then encrypt it with `cosign import-key-pair --key KEY`"
+            }
+            Self::Pem(source) => source
+                .hint()
+                .unwrap_or("give the whole file that begins with -----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----"),
             _ => return None,
         };
         Some(hint.to_owned())
@@ -223,6 +228,9 @@ mod tests {
             ("empty", String::new(), "", "bad-private-key"),
             ("a path", "/run/secrets/cosign.key".to_owned(), "", "bad-private-key"),
             ("cut off", COSIGN_KEY[..300].to_owned(), "", "bad-private-key"),
+            ("byte order mark", format!("\u{feff}{COSIGN_KEY}"), "", "bad-private-key"),
+            ("twice", format!("{COSIGN_KEY}\n{COSIGN_KEY}"), "", "bad-private-key"),
+            ("parameters before", pem::encode("EC PARAMETERS", b"x") + COSIGN_KEY, "", "bad-private-key"),
             ("public key", p256.public_key_to_pem().unwrap(), "", "bad-private-key"),
             ("not encrypted", p256.private_key_to_pem().unwrap().to_string(), "", "key-not-encrypted"),
             ("encrypted by OpenSSL", pem::encode("ENCRYPTED PRIVATE KEY", b"x"), "", "bad-private-key"),
@@ -233,6 +241,20 @@ mod tests {
             let error = decrypt(&text, password).err().unwrap_or_else(|| panic!("{defect}: accepted"));
             assert_eq!(error.kind(), kind, "{defect}: {error}");
             assert!(error.hint().is_some() || kind == "bad-private-key", "{defect}");
+        }
+    }
+
+    #[test]
+    fn what_stands_around_a_key_is_named_with_what_helps() {
+        for (text, hint) in [
+            (format!("\u{feff}{COSIGN_KEY}"), "without a byte order mark"),
+            (format!("{COSIGN_KEY}\n{COSIGN_KEY}"), "a file of its own"),
+            (pem::encode("EC PARAMETERS", b"x") + COSIGN_KEY, "`openssl pkey -in FILE -out KEY`"),
+            (format!("# mine\n{COSIGN_KEY}"), "remove what stands before"),
+            ("/run/secrets/cosign.key".to_owned(), "-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----"),
+        ] {
+            let helps = decrypt(&text, "").err().and_then(|error| error.hint()).unwrap();
+            assert!(helps.contains(hint), "{helps}");
         }
     }
 

@@ -206,7 +206,9 @@ fn open_context(inputs: &Inputs) -> Result<Option<Context>, Failure> {
 /// What makes a signature count: the key that signs here, or the one that was given to verify with.
 fn policy(inputs: &Inputs, key: Option<&SigningKey>) -> Result<Option<Policy>, Failure> {
     let given = match &inputs.public_key {
-        Some(pem) => Some(PublicKey::from_pem("public-key", pem).map_err(|error| Failure::new(Code::Usage, error))?),
+        Some(pem) => {
+            Some(PublicKey::from_pem(&pem.name, &pem.bytes).map_err(|error| Failure::new(Code::Usage, error))?)
+        }
         None => None,
     };
     let own = key.map(|key| key.public().clone());
@@ -237,7 +239,7 @@ pub fn trust(key: PublicKey, log: Option<&TransparencyLog>) -> Result<Policy, Fa
 
 fn log_key(log: &TransparencyLog) -> Result<PublicKey, Failure> {
     match &log.public_key {
-        Some(pem) => PublicKey::of_log("rekor-public-key", pem).map_err(|error| Failure::new(Code::Usage, error)),
+        Some(pem) => PublicKey::of_log(&pem.name, &pem.bytes).map_err(|error| Failure::new(Code::Usage, error)),
         None => Ok(PublicKey::public_log()),
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use futures_util::future::{join_all, try_join_all};
 use jiff::Timestamp;
 use tagship_core::explain::{self, Explain};
-use tagship_core::reference::{Digest, Repository};
+use tagship_core::reference::{Digest, ImageRef, Repository};
 use tagship_core::registry::Client;
-use tagship_core::signature::fetch::{self, FetchError};
+use tagship_core::signature::fetch::{self, FetchError, Found};
 use tagship_core::signature::log::Proposal;
 use tagship_core::signature::{
     AnnotationRule, Annotations, Attached, Expectation, Format, Formats, Policy, PublicKey, Rekor, Verified,
@@ -17,7 +17,7 @@ use tagship_core::signature::{
 
 use crate::failure::Code;
 use crate::log::Log;
-use crate::signing::attach::{AttachError, Attachment, NewBundle, NewLayer};
+use crate::signing::attach::{self, AttachError, Attachment, NewBundle, NewLayer};
 use crate::signing::key::SigningKey;
 use crate::signing::rekor::{self, RekorError};
 use crate::signing::sign::{self, Facts, SignError};
@@ -125,8 +125,12 @@ pub async fn run(needs: Needs<'_>, log: &Log) -> Result<Verified, SignStepError>
 
     let formats: Vec<Format> = formats.iter().collect();
     let found = try_join_all(formats.iter().map(|format| place.fetch(*format))).await?;
-    let before: Vec<_> = found.iter().map(|found| place.says(facts, found)).collect();
-    let missing: Vec<_> = formats.iter().zip(&before).filter(|(_, known)| known.is_none()).map(|(f, _)| *f).collect();
+    let before: Vec<_> = found.iter().map(|found| place.says(facts, &found.attached)).collect();
+    let missing = formats.iter().zip(&found).zip(&before).filter(|(_, known)| known.is_none());
+    let (missing, lists): (Vec<Format>, Vec<&Found>) = missing.map(|((format, found), _)| (*format, found)).unzip();
+    // Before anything is recorded or put in either format: half a signature would be of use to half the verifiers.
+    let image = ImageRef::pinned(repository, &digest);
+    lists.iter().try_for_each(|found| attach::has_room(&image, found))?;
     if missing.is_empty() {
         log.say(&format!("{digest} is signed already by this key with the same annotations"));
     } else {
@@ -140,6 +144,7 @@ pub async fn run(needs: Needs<'_>, log: &Log) -> Result<Verified, SignStepError>
             log.say(&format!("recorded in the transparency log {} as entry {index}", rekor.id()));
         }
     }
+    made.iter().zip(&lists).try_for_each(|(made, found)| made.attachment.fits(&image, found))?;
     let mut put = place.put(made.into_iter().map(|made| made.attachment).collect(), log).await?.into_iter();
     let results = before.into_iter().filter_map(|known| known.or_else(|| put.next()));
     // There is at least one format, so there is a result.
@@ -188,7 +193,7 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    async fn fetch(&self, format: Format) -> Result<Vec<Attached>, FetchError> {
+    async fn fetch(&self, format: Format) -> Result<Found, FetchError> {
         fetch::attached(self.client, &self.expected.repository, &self.expected.digest, format).await
     }
 
@@ -234,7 +239,7 @@ impl Place<'_> {
 
     /// The signature as it is in the registry now, if it is.
     async fn read_back(&self, attachment: &Attachment) -> Result<Option<Verified>, SignStepError> {
-        let found = self.fetch(attachment.format()).await?;
+        let found = self.fetch(attachment.format()).await?.attached;
         let Some(ours) = found.iter().find(|found| attachment.is(found)) else { return Ok(None) };
         let verify = |found: &[Attached]| verify::verify(self.expected, found, self.policy);
         let verified = verify(std::slice::from_ref(ours)).map_err(SignStepError::ReadBack)?;
@@ -276,220 +281,4 @@ fn pause(attempt: u32) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-    use std::sync::{Arc, Mutex};
-
-    use tagship_core::registry::{OCI_INDEX, Target};
-    use tagship_core::signature::TagClaim;
-
-    use super::*;
-    use crate::commands::verify::{report, run as verify_image};
-    use crate::log::{Style, testing};
-    use crate::testing::{FakeLog, Reply, Store, registry, serve};
-
-    struct World {
-        store: Arc<Mutex<Store>>,
-        client: Client,
-        repository: Repository,
-        digest: Digest,
-        key: SigningKey,
-        facts: Facts,
-    }
-
-    impl World {
-        async fn new() -> Self {
-            let (store, client, repository) = registry().await;
-            let image = br#"{"schemaVersion":2}"#;
-            store.lock().unwrap().manifests.insert("v0.2.9".to_owned(), image.to_vec());
-            let facts = Facts {
-                tag: "v0.2.9".parse().unwrap(),
-                commit: Some("0123abc".to_owned()),
-                run: Some("17".to_owned()),
-                further: BTreeMap::from([("env".to_owned(), "prod".to_owned())]),
-            };
-            Self { store, client, repository, digest: Digest::of(image), key: SigningKey::generate().unwrap(), facts }
-        }
-
-        async fn sign(&self, key: &SigningKey, rekor: Option<&rekor::Log>) -> Result<Verified, SignStepError> {
-            self.sign_as(Formats::BOTH, key, rekor).await
-        }
-
-        async fn sign_as(
-            &self,
-            formats: Formats,
-            key: &SigningKey,
-            rekor: Option<&rekor::Log>,
-        ) -> Result<Verified, SignStepError> {
-            let (log, _) = testing::log(Style::Plain);
-            let Self { client, repository, digest, facts, .. } = self;
-            run(Needs { client, repository, digest: *digest, facts, key, log: rekor, formats }, &log).await
-        }
-
-        /// Signs, and tells whether a signature was added.
-        async fn adds(&self, key: &SigningKey, rekor: Option<&rekor::Log>) -> bool {
-            let before = self.layers();
-            self.sign(key, rekor).await.unwrap();
-            self.layers() > before
-        }
-
-        fn layers(&self) -> usize {
-            self.store.lock().unwrap().layers(&self.digest).len()
-        }
-
-        fn bundles(&self) -> usize {
-            self.store.lock().unwrap().referrers(&self.digest).len()
-        }
-    }
-
-    #[tokio::test]
-    async fn signs_once_and_verifies() {
-        let mut world = World::new().await;
-        let first = world.sign(&world.key, None).await.unwrap();
-        assert_eq!((first.digest(), first.logged(), world.layers()), (world.digest, None, 1));
-        assert!(!world.adds(&world.key, None).await);
-        world.facts.run = Some("18".to_owned());
-        assert!(!world.adds(&world.key, None).await, "another run says nothing new");
-        world.facts.commit = Some("4567def".to_owned());
-        assert!(world.adds(&world.key, None).await);
-        world.facts.further.clear();
-        assert!(world.adds(&world.key, None).await);
-        assert_eq!(world.layers(), 3);
-
-        let policy = policy(world.key.public(), None, Formats::BOTH);
-        let wanted = Target::Tag("v0.2.9".parse().unwrap());
-        let verified = verify_image(&world.client, &world.repository, wanted, &policy).await.unwrap();
-        let report = report(&verified).join("\n");
-        assert!(report.contains("tag        v0.2.9 (signed)\ncommit     4567def\ncreated    "), "{report}");
-        let absent = Target::Tag("v9".parse().unwrap());
-        let error = verify_image(&world.client, &world.repository, absent, &policy).await.unwrap_err();
-        assert_eq!(error.kind(), "no-such-image");
-        let unsigned = Target::Digest(Digest::of(b"x"));
-        let error = verify_image(&world.client, &world.repository, unsigned, &policy).await.unwrap_err();
-        assert_eq!(error.kind(), "no-signature");
-    }
-
-    #[tokio::test]
-    async fn keeps_the_signatures_of_others() {
-        let world = World::new().await;
-        let other = SigningKey::generate().unwrap();
-        world.sign(&other, None).await.unwrap();
-        world.sign(&world.key, None).await.unwrap();
-        assert_eq!(world.layers(), 2);
-        assert!(!world.adds(&other, None).await);
-    }
-
-    fn only(format: Format) -> Formats {
-        Formats::among(&[format]).unwrap()
-    }
-
-    #[tokio::test]
-    async fn each_format_is_where_its_readers_look() {
-        for (format, layers, bundles) in [(Format::Sig, 1, 0), (Format::Bundle, 0, 1)] {
-            let world = World::new().await;
-            let verified = world.sign_as(only(format), &world.key, None).await.unwrap();
-            assert_eq!(verified.tag_claim(), &TagClaim::Signed("v0.2.9".parse().unwrap()));
-            assert_eq!((world.layers(), world.bundles()), (layers, bundles), "{format:?}");
-            // What is missing is added, what is there is not signed again.
-            world.sign(&world.key, None).await.unwrap();
-            assert_eq!((world.layers(), world.bundles()), (1, 1), "{format:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_registry_that_lists_referrers_is_not_given_a_list() {
-        let world = World::new().await;
-        world.store.lock().unwrap().lists_referrers = true;
-        world.sign(&world.key, None).await.unwrap();
-        world.sign(&SigningKey::generate().unwrap(), None).await.unwrap();
-        assert_eq!((world.layers(), world.bundles()), (2, 0));
-        assert!(!world.adds(&world.key, None).await);
-        let asked = world.store.lock().unwrap().asked.join("\n");
-        assert!(asked.contains("/referrers/sha256:"), "{asked}");
-        assert!(!asked.lines().any(|line| line.ends_with(world.digest.referrers_tag().as_str())), "{asked}");
-    }
-
-    #[tokio::test]
-    async fn an_image_that_is_gone_gets_no_bundle() {
-        let world = World::new().await;
-        world.store.lock().unwrap().manifests.clear();
-        let error = world.sign_as(only(Format::Bundle), &world.key, None).await.unwrap_err();
-        assert_eq!((error.kind(), error.code()), ("no-such-image", Code::Registry));
-    }
-
-    #[tokio::test]
-    async fn signs_again_what_another_signer_undid() {
-        for format in Format::ALL {
-            let world = World::new().await;
-            world.sign_as(only(format), &SigningKey::generate().unwrap(), None).await.unwrap();
-            let tag = match format {
-                Format::Sig => world.digest.signature_tag(),
-                Format::Bundle => world.digest.referrers_tag(),
-            };
-            let theirs = world.store.lock().unwrap().manifests[tag.as_str()].clone();
-            world.store.lock().unwrap().overwrites.extend([theirs.clone(), theirs.clone()]);
-            world.sign_as(only(format), &world.key, None).await.unwrap();
-            assert_eq!(world.layers() + world.bundles(), 2, "{format:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn says_so_when_its_signature_never_stays() {
-        let index = format!(r#"{{"mediaType":"{OCI_INDEX}","manifests":[]}}"#);
-        for (format, emptied) in [(Format::Sig, r#"{"layers":[]}"#.to_owned()), (Format::Bundle, index)] {
-            let world = World::new().await;
-            world.store.lock().unwrap().overwrites.extend(vec![emptied.into_bytes(); 5]);
-            let error = world.sign_as(only(format), &world.key, None).await.unwrap_err();
-            assert_eq!((error.kind(), error.code()), ("signature-lost", Code::Signing), "{format:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn records_before_it_pushes() {
-        let world = World::new().await;
-        let fake = Arc::new(FakeLog::new());
-        let answering = Arc::clone(&fake);
-        let up = serve(move |request| Reply(201, String::new(), answering.answer(&request.body))).await;
-        let down = serve(|_| Reply(500, String::new(), Vec::new())).await;
-        let lying = serve(|_| Reply(201, String::new(), FakeLog::new().answer(b"{}"))).await;
-        for (address, kind) in [(down, "log-error"), (lying, "log-invalid")] {
-            let error = world.sign(&world.key, Some(&fake.client(&address))).await.unwrap_err();
-            assert_eq!(error.kind(), kind);
-            assert!(!world.store.lock().unwrap().was_written(), "{kind}");
-        }
-        let signed = world.sign(&world.key, Some(&fake.client(&up))).await.unwrap();
-        assert_eq!(signed.logged().map(|logged| logged.index()), Some(7));
-        assert!(!world.adds(&world.key, Some(&fake.client(&up))).await);
-        let other = world.sign(&world.key, Some(&FakeLog::new().client(&up))).await;
-        assert_eq!(other.unwrap_err().kind(), "log-invalid", "a log that is not trusted recorded nothing");
-    }
-
-    #[tokio::test]
-    async fn an_unlogged_signature_does_not_do_where_the_log_is_on() {
-        let world = World::new().await;
-        world.sign(&world.key, None).await.unwrap();
-        let fake = FakeLog::new();
-        let public = fake.public();
-        let address = serve(move |request| Reply(201, String::new(), fake.answer(&request.body))).await;
-        let log = rekor::Log::new(
-            &format!("http://{address}").parse().unwrap(),
-            public,
-            &tagship_core::tls::Roots::load(None).unwrap(),
-        )
-        .unwrap();
-        let signed = world.sign(&world.key, Some(&log)).await.unwrap();
-        assert_eq!((signed.logged().map(|logged| logged.index()), world.layers()), (Some(7), 2));
-    }
-
-    #[tokio::test]
-    async fn reserved_annotations_are_refused() {
-        let mut world = World::new().await;
-        world.facts.further.insert("tag".to_owned(), "v1".to_owned());
-        let error = world.sign(&world.key, None).await.unwrap_err();
-        assert_eq!(error.kind(), "bad-annotation");
-        world.facts.further = BTreeMap::from([("x".to_owned(), "y".repeat(70_000))]);
-        let error = world.sign(&world.key, None).await.unwrap_err();
-        assert_eq!(error.kind(), "bad-annotation");
-        assert!(!world.store.lock().unwrap().was_written());
-    }
-}
+mod tests;

@@ -158,7 +158,8 @@ impl Authorizer {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(self.refused()),
             // OAuth 2 says so for a refresh token that is not valid (RFC 6749, section 5.2).
             StatusCode::BAD_REQUEST if request.method == Method::POST => Err(self.refused()),
-            status => Err(RegistryError::Refused {
+            status => Err(RegistryError::NoToken {
+                registry: self.registry.clone(),
                 url: shown(&answer.url),
                 status: status.as_u16(),
                 message: answer.message(),

@@ -92,10 +92,10 @@ impl Client {
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let manifest = parsed(&answer)?;
-        if let Target::Digest(expected) = target {
-            same(&answer.url, *expected, manifest.digest())?;
-        }
+        let manifest = match target {
+            Target::Digest(expected) => parsed(&answer, Some(*expected))?,
+            Target::Tag(_) => parsed(&answer, None)?,
+        };
         claimed(&answer, manifest.digest())?;
         Ok(Some(manifest))
     }
@@ -121,7 +121,7 @@ impl Client {
                 Err(RegistryError::Refused { status: 400 | 405 | 406, .. }) => break,
                 other => other?,
             };
-            match parsed(&answer) {
+            match parsed(&answer, None) {
                 Ok(index) if index.media_type() == manifest::OCI_INDEX => pages.push(index),
                 _ => break,
             }
@@ -308,11 +308,17 @@ impl Client {
     }
 }
 
-/// The manifest in an answer.
-fn parsed(answer: &Answer) -> Result<Manifest, RegistryError> {
-    let media_type = manifest::media_type(&answer.headers, &answer.body)
-        .map_err(|why| RegistryError::Protocol { url: shown(&answer.url), why })?;
-    Ok(Manifest::new(media_type, answer.body.clone()))
+/// The manifest in an answer. One that was sent as a manifest, and is not the one that was asked for, is spoilt, whatever
+/// else is wrong with it.
+fn parsed(answer: &Answer, expected: Option<Digest>) -> Result<Manifest, RegistryError> {
+    let protocol = |why| RegistryError::Protocol { url: shown(&answer.url), why };
+    let media_type = manifest::media_type(&answer.headers).map_err(protocol)?;
+    let manifest = Manifest::new(media_type, answer.body.clone());
+    if let Some(expected) = expected {
+        same(&answer.url, expected, manifest.digest())?;
+    }
+    manifest::agrees(media_type, &answer.body).map_err(protocol)?;
+    Ok(manifest)
 }
 
 /// Where a list goes on: the target of the `Link` whose relation is "next" (RFC 8288, section 3).

@@ -144,6 +144,19 @@ pub enum RegistryError {
         message: String,
     },
 
+    /// The service that the registry names gives no token.
+    #[error("{url}, where {registry} has its tokens made, answered {status}{}", suffix(.message))]
+    NoToken {
+        /// The registry that was asked.
+        registry: Registry,
+        /// The address that it names.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// What the service said, escaped; may be empty.
+        message: String,
+    },
+
     /// The answer is none that a registry gives.
     #[error("{url} does not answer as a registry: {why}")]
     Protocol {
@@ -174,7 +187,7 @@ impl Explain for RegistryError {
             Self::Redirect { .. } => "registry-redirect",
             Self::Interrupted { .. } => "registry-interrupted",
             Self::Server { .. } => "registry-error",
-            Self::Refused { .. } => "registry-refused",
+            Self::Refused { .. } | Self::NoToken { .. } => "registry-refused",
             Self::Protocol { .. } => "registry-protocol",
         }
     }
@@ -215,7 +228,25 @@ impl Explain for RegistryError {
             Self::Redirect { .. } | Self::Protocol { .. } => {
                 "check that the name is a registry's and that no proxy or login page answers for it"
             }
-            Self::Setup { .. } | Self::TooLarge { .. } | Self::Refused { .. } => return None,
+            Self::NoToken { .. } => {
+                "the registry names this address itself: check the external address in its configuration (Forgejo: \
+                 ROOT_URL), and that a proxy before it passes this path on"
+            }
+            Self::TooLarge { .. } => {
+                "nothing that belongs there is so long: check that the name is an image's, and that the registry \
+                 itself answers and no other server for it"
+            }
+            Self::Refused { status: 300..=399, .. } => {
+                "it sends on, but not to an address that can be followed: check the registry's external address and any \
+                 proxy or login page before it"
+            }
+            Self::Refused { status: 413, .. } => {
+                "raise the longest request that a proxy before the registry lets through"
+            }
+            Self::Refused { .. } => {
+                "look for the reason in the registry's own log; check its version, and any proxy before it"
+            }
+            Self::Setup { .. } => return None,
         };
         Some(hint.to_owned())
     }

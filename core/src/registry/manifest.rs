@@ -85,25 +85,27 @@ impl Manifest {
     }
 }
 
-/// The media type of a manifest that came, or what is wrong with it.
-///
-/// The header and the manifest's own word must agree: bytes that one reader takes for an index and another for an image
-/// would be one digest with two meanings (OCI image specification, "mediaType").
-pub(super) fn media_type(headers: &HeaderMap, body: &[u8]) -> Result<&'static str, String> {
+/// The media type that a manifest was sent as, or what is wrong with it.
+pub(super) fn media_type(headers: &HeaderMap) -> Result<&'static str, String> {
+    let header = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let named = header.split(';').next().unwrap_or_default().trim();
+    let known = [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST].into_iter().find(|known| *known == named);
+    known.ok_or_else(|| format!("a manifest of the media type {:?}", escape(named)))
+}
+
+/// Whether the manifest's own word agrees with what it was sent as, or what is wrong with it: bytes that one reader takes
+/// for an index and another for an image would be one digest with two meanings (OCI image specification, "mediaType").
+pub(super) fn agrees(sent: &'static str, body: &[u8]) -> Result<(), String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Itself {
         media_type: Option<String>,
     }
-    let header = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let named = header.split(';').next().unwrap_or_default().trim();
-    let known = [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST].into_iter().find(|known| *known == named);
-    let known = known.ok_or_else(|| format!("a manifest of the media type {:?}", escape(named)))?;
     let itself: Itself =
         serde_json::from_slice(body).map_err(|error| format!("a manifest that is no JSON: {error}"))?;
     match itself.media_type {
-        Some(own) if own != known => Err(format!("a manifest sent as {known} that calls itself {:?}", escape(&own))),
-        _ => Ok(known),
+        Some(own) if own != sent => Err(format!("a manifest sent as {sent} that calls itself {:?}", escape(&own))),
+        _ => Ok(()),
     }
 }
 
@@ -113,7 +115,8 @@ mod tests {
     use reqwest::header::HeaderValue;
 
     fn judged(header: &str, body: &str) -> Result<&'static str, String> {
-        media_type(&HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_str(header).unwrap())]), body.as_bytes())
+        let sent = media_type(&HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_str(header).unwrap())]))?;
+        agrees(sent, body.as_bytes()).map(|()| sent)
     }
 
     #[test]

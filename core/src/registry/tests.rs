@@ -258,8 +258,41 @@ async fn token_services_that_misbehave_are_named() {
             false => challenge(request, "*"),
         })
         .await;
-        let result = client(&server, chris()).manifest(&repository(&server), &tag()).await;
-        assert_eq!(kind(result), expected, "{reply:?}");
+        let error = client(&server, chris()).manifest(&repository(&server), &tag()).await.unwrap_err();
+        assert_eq!((error.kind(), error.hint().is_some()), (expected, true), "{reply:?}");
+        assert_eq!(error.hint().unwrap().contains("ROOT_URL"), expected == "registry-refused", "{reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_refused_without_a_word_has_a_hint_that_fits() {
+    for (status, hint) in [
+        (302, "sends on"),
+        (304, "sends on"),
+        (400, "registry's own log"),
+        (405, "registry's own log"),
+        (413, "longest request"),
+        (501, "registry's own log"),
+    ] {
+        let server = Server::start(move |_| Reply::new(status, "")).await;
+        let error = client(&server, chris()).manifest(&repository(&server), &tag()).await.unwrap_err();
+        assert_eq!(error.kind(), "registry-refused", "{status}");
+        assert!(error.hint().unwrap().contains(hint), "{status}: {:?}", error.hint());
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_another_is_spoilt_whatever_it_says() {
+    for (body, sent, expected) in [
+        ("no JSON", OCI_MANIFEST, "registry-corrupt"),
+        ("", OCI_MANIFEST, "registry-corrupt"),
+        (r#"{"mediaType":"x"}"#, OCI_MANIFEST, "registry-corrupt"),
+        ("<html>login</html>", "text/html", "registry-protocol"),
+    ] {
+        let server = Server::start(move |_| Reply::new(200, body).with("Content-Type", sent)).await;
+        let wanted = Target::Digest(Digest::of(MANIFEST));
+        let result = client(&server, chris()).manifest(&repository(&server), &wanted).await;
+        assert_eq!(kind(result), expected, "{body}");
     }
 }
 

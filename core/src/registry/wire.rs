@@ -294,3 +294,30 @@ fn broken(error: reqwest::Error, url: &Url, after: Duration) -> RegistryError {
         RegistryError::Interrupted { url, source }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What never leaves this machine is safe only where the registry itself is on it: any other that names an address
+    /// here wants the credentials for whoever listens on it.
+    #[test]
+    fn credentials_go_without_tls_from_a_registry_here_to_an_address_here_alone() {
+        for (registry, url, safe) in [
+            ("127.0.0.1:5000", "http://127.0.0.1:5001/token", true),
+            ("localhost:5000", "http://[::1]/token", true),
+            ("127.0.0.1:5000", "http://192.0.2.1/token", false),
+            ("127.0.0.1:5000", "http://127.0.0.1.example.org/token", false),
+            ("git.example.org", "http://127.0.0.1:5001/token", false),
+            ("git.example.org", "http://localhost/token", false),
+            ("git.example.org", "http://[::1]/token", false),
+            ("git.example.org", "http://git.example.org/token", false),
+            ("git.example.org", "ftp://127.0.0.1/token", false),
+            ("git.example.org", "https://auth.example.org/token", true),
+        ] {
+            let roots = Roots::load(None).unwrap();
+            let wire = Wire::new(&registry.parse().unwrap(), &roots, Limits::default()).unwrap();
+            assert_eq!(wire.is_safe(&url.parse().unwrap()), safe, "{registry} to {url}");
+        }
+    }
+}

@@ -1,11 +1,12 @@
 //! The one way in which both programs verify an image: fetch its signatures, then judge them.
 
 use super::error::VerifyError;
-use super::fetch::{self, FetchError};
+use super::fetch::{self, FetchError, Found, List};
 use super::policy::{Expectation, Policy};
 use super::verified::Verified;
 use super::verify;
 use crate::explain::Explain;
+use crate::reference::ImageRef;
 use crate::registry::Client;
 
 /// Why an image is not verified: its signatures could not be had, or none of them counts.
@@ -17,6 +18,20 @@ pub enum CheckError {
     /// None counts.
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    /// None of those that were read counts, and there are more.
+    #[error("{image}: no signature that was read counts; of the {listed} {} in its {list} the first {unread} were not", .list.unit())]
+    Unread {
+        /// Of what.
+        image: Box<ImageRef>,
+        /// Which list is too long.
+        list: List,
+        /// How many it names.
+        listed: usize,
+        /// How many of these were not read.
+        unread: usize,
+        /// Why those that were read do not count.
+        source: VerifyError,
+    },
 }
 
 impl Explain for CheckError {
@@ -24,6 +39,7 @@ impl Explain for CheckError {
         match self {
             Self::Fetch(error) => error.kind(),
             Self::Verify(error) => error.kind(),
+            Self::Unread { .. } => "too-many-signatures",
         }
     }
 
@@ -31,19 +47,23 @@ impl Explain for CheckError {
         match self {
             Self::Fetch(error) => error.hint(),
             Self::Verify(error) => error.hint(),
+            Self::Unread { list, image, .. } => Some(list.room(image)),
         }
     }
 }
 
 /// Fetches and verifies the signatures of the expected image, format by format: bundles are asked for only where no
-/// `.sig` signature counts. When none counts, the error speaks of all that were found.
+/// `.sig` signature counts. When none counts, the error speaks of all that were found, and of what was not read.
 pub async fn check(client: &Client, expected: &Expectation, policy: &Policy) -> Result<Verified, CheckError> {
-    let (mut found, mut malformed) = (Vec::new(), None);
+    let (mut found, mut malformed, mut long) = (Vec::new(), None, None);
     for format in policy.formats.iter() {
         match fetch::attached(client, &expected.repository, &expected.digest, format).await {
-            Ok(more) => found.extend(more),
+            Ok(Found { list, listed, unread, attached, .. }) => {
+                found.extend(attached);
+                long = long.or((unread > 0).then_some((list, listed, unread)));
+            }
             // A list that is none hides no signature in the other format; a registry in trouble ends it.
-            Err(error @ (FetchError::Manifest { .. } | FetchError::Referrers { .. })) => malformed = Some(error),
+            Err(error @ FetchError::Malformed { .. }) => malformed = Some(error),
             Err(error) => return Err(error.into()),
         }
         if let Ok(verified) = verify::verify(expected, &found, policy) {
@@ -52,6 +72,12 @@ pub async fn check(client: &Client, expected: &Expectation, policy: &Policy) -> 
     }
     match malformed {
         Some(error) if found.is_empty() => Err(error.into()),
-        _ => Ok(verify::verify(expected, &found, policy)?),
+        _ => verify::verify(expected, &found, policy).map_err(|source| match long {
+            Some((list, listed, unread)) => {
+                let image = Box::new(ImageRef::pinned(&expected.repository, &expected.digest));
+                CheckError::Unread { image, list, listed, unread, source }
+            }
+            None => source.into(),
+        }),
     }
 }

@@ -1,6 +1,10 @@
 //! Fetches an image's signatures: one manifest, and each payload once; or its bundles. Bounded; judges nothing.
+//!
+//! Signers add to the end of a list, and whoever may push may add anything anywhere. Of a list that is too long the last
+//! entries are read, which are the newest: the signature that is wanted is most likely among them.
 
 mod bundles;
+mod list;
 
 use std::collections::BTreeMap;
 
@@ -21,13 +25,15 @@ use crate::registry::{Client, OCI_MANIFEST, RegistryError, Target};
 /// Longest `.sig` manifest that is read, in bytes: each signature takes about 2.5 KiB of it.
 pub const MAX_MANIFEST_LEN: usize = 1024 * 1024;
 
-/// Most different payloads that are fetched: each is a request. Signatures by several keys share one.
+/// Most different payloads that are asked for: each is a request. Signatures by several keys share one, and one that the
+/// manifest itself holds is not asked for.
 const MAX_PAYLOADS: usize = 128;
 
 /// Most signatures that are looked at: as many as `MAX_MANIFEST_LEN` holds of real ones, and a bound on the arithmetic.
 pub const MAX_LAYERS: usize = 1024;
 
-pub use bundles::{BundlesError, MAX_INDEX_LEN, Referrers, bundles, parse_index, parse_manifest, referrers};
+pub use bundles::{MAX_BUNDLES, MAX_INDEX_LEN, Referrers, bundles, parse_index, parse_manifest, referrers};
+pub use list::{Found, List};
 
 /// Why signatures could not be fetched. "There is none" is not among them: that is an empty list.
 #[derive(Debug, thiserror::Error)]
@@ -40,103 +46,100 @@ pub enum FetchError {
         /// Why.
         source: RegistryError,
     },
-    /// The `.sig` tag names something else than a list of signatures.
-    #[error("the signature manifest of {image} is malformed")]
-    Manifest {
+    /// What should list them is no such list.
+    #[error("the {list} of {image} is malformed")]
+    Malformed {
+        /// Which list.
+        list: List,
         /// Whose signatures.
         image: ImageRef,
         /// Why.
-        source: ManifestError,
-    },
-    /// The list of what refers to the image is none.
-    #[error("the list of what refers to {image} is malformed")]
-    Referrers {
-        /// Whose signatures.
-        image: ImageRef,
-        /// Why.
-        source: BundlesError,
+        source: ListError,
     },
 }
 
-/// What is wrong with a `.sig` manifest.
+/// What is wrong with a list of signatures.
 #[derive(Debug, thiserror::Error)]
-pub enum ManifestError {
-    /// Not an image manifest.
-    #[error("its media type is not {OCI_MANIFEST}")]
-    MediaType,
-    /// Not JSON of the manifest's shape.
-    #[error("it is not a manifest")]
+pub enum ListError {
+    /// Of another media type.
+    #[error("its media type is not {0}")]
+    MediaType(&'static str),
+    /// Not JSON of the list's shape.
+    #[error("it cannot be read")]
     Json(#[source] JsonError),
-    /// More than anybody signs.
-    #[error("it has more than {MAX_LAYERS} signatures, or {MAX_PAYLOADS} different payloads")]
-    TooMany,
 }
 
 impl Explain for FetchError {
     fn kind(&self) -> &'static str {
         match self {
             Self::Registry { source, .. } => source.kind(),
-            Self::Manifest { .. } | Self::Referrers { .. } => "malformed-signature",
+            Self::Malformed { source: ListError::Json(JsonError::TooLarge { .. }), .. } => "too-many-signatures",
+            Self::Malformed { .. } => "malformed-signature",
         }
     }
 
     fn hint(&self) -> Option<String> {
-        match self {
-            Self::Registry { source, .. } => source.hint(),
-            Self::Manifest { .. } => {
-                Some("remove the tag that ends in .sig beside the image, then sign it again".to_owned())
-            }
-            Self::Referrers { .. } => Some(
-                "remove the tag sha256-… beside the image, which lists what refers to it, then sign the image again"
-                    .to_owned(),
-            ),
-        }
+        Some(match self {
+            Self::Registry { source, .. } => return source.hint(),
+            Self::Malformed { list, image, source: ListError::Json(JsonError::TooLarge { .. }) } => list.room(image),
+            Self::Malformed { list, image, .. } => list.repair(image),
+        })
     }
 }
 
-/// All signatures of an image in one format.
+/// An image's signatures in one format.
 pub async fn attached(
     client: &Client,
     repository: &Repository,
     digest: &Digest,
     format: Format,
-) -> Result<Vec<Attached>, FetchError> {
-    Ok(match format {
-        Format::Sig => layers(client, repository, digest).await?.into_iter().map(Attached::Layer).collect(),
-        Format::Bundle => bundles(client, repository, digest).await?.into_iter().map(Attached::Bundle).collect(),
-    })
+) -> Result<Found, FetchError> {
+    match format {
+        Format::Sig => layers(client, repository, digest).await,
+        Format::Bundle => bundles(client, repository, digest).await,
+    }
 }
 
-/// All signature layers of an image; none when it has no `.sig` manifest.
-pub async fn layers(client: &Client, repository: &Repository, digest: &Digest) -> Result<Vec<Layer>, FetchError> {
+/// The signature layers of an image; none when it has no `.sig` manifest.
+pub async fn layers(client: &Client, repository: &Repository, digest: &Digest) -> Result<Found, FetchError> {
+    let list = List::Signatures;
     let image = || ImageRef::pinned(repository, digest);
     let registry = |source| FetchError::Registry { image: image(), source };
     let target = Target::from(digest.signature_tag());
-    let Some(manifest) = client.manifest(repository, &target).await.map_err(registry)? else { return Ok(Vec::new()) };
-    let malformed = |source| FetchError::Manifest { image: image(), source };
-    let entries = parse(manifest.media_type(), manifest.bytes()).map_err(malformed)?;
+    let Some(manifest) = client.manifest(repository, &target).await.map_err(registry)? else {
+        return Ok(Found::none(list));
+    };
+    let malformed = |source| FetchError::Malformed { list, image: image(), source };
+    let mut entries = parse(manifest.media_type(), manifest.bytes()).map_err(malformed)?;
+    let listed = entries.len();
+    entries.drain(..listed.saturating_sub(MAX_LAYERS));
     let mut contents = BTreeMap::new();
     for entry in &entries {
+        if !contents.contains_key(&entry.digest)
+            && let Some(bytes) = entry.embedded()
+        {
+            contents.insert(entry.digest, Content::Bytes(bytes));
+        }
+    }
+    let mut asked = 0;
+    for entry in entries.iter().rev() {
+        if asked == MAX_PAYLOADS {
+            break;
+        }
         if contents.contains_key(&entry.digest) {
             continue;
         }
-        if contents.len() == MAX_PAYLOADS {
-            return Err(malformed(ManifestError::TooMany));
-        }
-        if let Some(bytes) = entry.embedded() {
-            contents.insert(entry.digest, Content::Bytes(bytes));
-            continue;
-        }
+        asked += 1;
         let blob = client.blob(repository, &entry.digest, payload::MAX_LEN).await;
         contents.insert(entry.digest, content(blob).map_err(registry)?);
     }
-    Ok(entries
-        .into_iter()
-        .filter_map(|entry| {
-            let content = contents.get(&entry.digest)?.clone();
-            Some(Layer { payload: Blob { digest: entry.digest, content }, annotations: entry.annotations })
-        })
-        .collect())
+    let read = |entry: Entry| {
+        let content = contents.get(&entry.digest)?.clone();
+        let payload = Blob { digest: entry.digest, content };
+        Some(Attached::Layer(Layer { payload, annotations: entry.annotations }))
+    };
+    let attached: Vec<_> = entries.into_iter().filter_map(read).collect();
+    Ok(Found { list, len: manifest.bytes().len(), listed, unread: listed - attached.len(), attached })
 }
 
 /// One bad blob says nothing about the other signatures; a registry in trouble does.
@@ -150,14 +153,11 @@ fn content(blob: Result<Bytes, RegistryError>) -> Result<Content, RegistryError>
 }
 
 /// Reads a `.sig` manifest. Layers of other media types are no signatures and are left out.
-pub fn parse(media_type: &str, bytes: &[u8]) -> Result<Vec<Entry>, ManifestError> {
+pub fn parse(media_type: &str, bytes: &[u8]) -> Result<Vec<Entry>, ListError> {
     if media_type != OCI_MANIFEST {
-        return Err(ManifestError::MediaType);
+        return Err(ListError::MediaType(OCI_MANIFEST));
     }
-    let SignatureManifest { layers } = json::parse(bytes, MAX_MANIFEST_LEN).map_err(ManifestError::Json)?;
-    if layers.len() > MAX_LAYERS {
-        return Err(ManifestError::TooMany);
-    }
+    let SignatureManifest { layers } = json::parse(bytes, MAX_MANIFEST_LEN).map_err(ListError::Json)?;
     Ok(layers.into_iter().filter(|entry| entry.media_type == payload::MEDIA_TYPE).collect())
 }
 
@@ -220,6 +220,19 @@ mod tests {
         manifest: Reply,
         blob: impl Fn(&Received) -> Reply + Send + Sync + 'static,
     ) -> (Result<Vec<Layer>, FetchError>, Vec<String>) {
+        let (found, asked) = found(manifest, blob).await;
+        let layer = |attached| match attached {
+            Attached::Layer(layer) => layer,
+            Attached::Bundle(_) => panic!("no layer"),
+        };
+        (found.map(|found| found.attached.into_iter().map(layer).collect()), asked)
+    }
+
+    /// As [`fetched`], with what is known of the list.
+    async fn found(
+        manifest: Reply,
+        blob: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+    ) -> (Result<Found, FetchError>, Vec<String>) {
         let tag = Digest::of(IMAGE).signature_tag();
         let server = Server::start(move |request| match request.target.rsplit('/').next() {
             Some(last) if last == tag.as_str() => manifest.clone(),
@@ -298,18 +311,72 @@ mod tests {
         assert_eq!(layers.unwrap_err().kind(), "registry-unreachable");
     }
 
-    #[tokio::test]
-    async fn too_many_payloads_are_not_fetched() {
-        let entries: Vec<_> = (0..=MAX_PAYLOADS).map(|n| entry(n.to_string().as_bytes(), "a")).collect();
-        let (layers, asked) = fetched(answer(manifest(&entries)), |_| Reply::new(404, "")).await;
-        assert_eq!((layers.unwrap_err().kind(), asked.len()), ("malformed-signature", MAX_PAYLOADS + 1));
+    /// An entry whose descriptor holds its payload.
+    fn embedding(payload: &[u8], signature: &str) -> String {
+        let data = format!(r#""data":"{}","size""#, STANDARD.encode(payload));
+        entry(payload, signature).replace(r#""size""#, &data)
     }
 
-    #[test]
-    fn too_many_signatures_are_not_looked_at() {
-        let of = |count| manifest(&vec![entry(b"payload", "a"); count]);
-        assert_eq!(parse(OCI_MANIFEST, of(MAX_LAYERS).as_bytes()).unwrap().len(), MAX_LAYERS);
-        assert!(matches!(parse(OCI_MANIFEST, of(MAX_LAYERS + 1).as_bytes()), Err(ManifestError::TooMany)));
+    /// The signatures of what was read, in order.
+    fn signatures(found: &Found) -> Vec<&str> {
+        let layers = found.attached.iter().filter_map(|attached| match attached {
+            Attached::Layer(layer) => layer.signature(),
+            Attached::Bundle(_) => None,
+        });
+        layers.collect()
+    }
+
+    #[tokio::test]
+    async fn of_too_many_payloads_the_last_are_read_in_their_order() {
+        for (more, unread) in [(0, 0), (1, 1), (7, 7)] {
+            let names: Vec<_> = (0..MAX_PAYLOADS + more).map(|n| n.to_string()).collect();
+            let entries: Vec<_> = names.iter().map(|name| entry(name.as_bytes(), name)).collect();
+            let (found, asked) = found(answer(manifest(&entries)), |_| Reply::new(404, "")).await;
+            let found = found.unwrap();
+            assert_eq!(asked.len(), 1 + MAX_PAYLOADS);
+            assert_eq!((found.listed, found.unread, found.is_full()), (MAX_PAYLOADS + more, unread, false));
+            assert_eq!(signatures(&found), names[unread..].iter().map(String::as_str).collect::<Vec<_>>());
+        }
+    }
+
+    #[tokio::test]
+    async fn embedded_payloads_do_not_count_among_those_that_are_asked_for() {
+        let mut entries: Vec<_> = (0..300).map(|n| embedding(format!("held {n}").as_bytes(), "a")).collect();
+        entries.extend((0..MAX_PAYLOADS).map(|n| entry(n.to_string().as_bytes(), "a")));
+        // Shared with one that holds it: asked for by neither.
+        entries.push(entry(b"held 0", "a"));
+        let (found, asked) = found(answer(manifest(&entries)), |_| Reply::new(404, "")).await;
+        let found = found.unwrap();
+        assert_eq!((asked.len(), found.unread, found.attached.len()), (1 + MAX_PAYLOADS, 0, entries.len()));
+    }
+
+    #[tokio::test]
+    async fn of_too_many_signatures_the_last_are_read() {
+        for (count, unread, full) in
+            [(MAX_LAYERS - 1, 0, false), (MAX_LAYERS, 0, true), (MAX_LAYERS + 1, 1, true), (MAX_LAYERS + 9, 9, true)]
+        {
+            let entries: Vec<_> = (0..count).map(|n| entry(b"payload", &n.to_string())).collect();
+            let (found, asked) = found(answer(manifest(&entries)), |_| Reply::new(200, "payload")).await;
+            let found = found.unwrap();
+            assert_eq!((found.listed, found.unread, found.is_full(), asked.len()), (count, unread, full, 2));
+            let read = signatures(&found);
+            assert_eq!((read[0], *read.last().unwrap()), (&*unread.to_string(), &*(count - 1).to_string()));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_helps_against_a_list_that_is_none_names_its_whole_tag() {
+        let tag = Digest::of(IMAGE).signature_tag();
+        for (defect, text, kind) in [
+            ("no list", "{}".to_owned(), "malformed-signature"),
+            ("too long", manifest(&[]) + &" ".repeat(MAX_MANIFEST_LEN), "too-many-signatures"),
+        ] {
+            let (found, _) = found(answer(text), |_| Reply::new(404, "")).await;
+            let error = found.unwrap_err();
+            let hint = error.hint().unwrap();
+            assert_eq!(error.kind(), kind, "{defect}");
+            assert!(hint.contains(&format!("/chris/app:{tag}")) && !hint.contains("remove"), "{defect}: {hint}");
+        }
     }
 
     #[test]
@@ -317,7 +384,7 @@ mod tests {
         let good = manifest(&[entry(b"payload", "a")]);
         assert_eq!(parse(OCI_MANIFEST, good.as_bytes()).unwrap().len(), 1);
         let index = "application/vnd.oci.image.index.v1+json";
-        assert!(matches!(parse(index, good.as_bytes()), Err(ManifestError::MediaType)), "an index");
+        assert!(matches!(parse(index, good.as_bytes()), Err(ListError::MediaType(_))), "an index");
         for (defect, from, to) in [
             ("no layers", "layers", "manifests"),
             ("layers twice", r#""layers""#, r#""layers":[],"layers""#),

@@ -11,6 +11,9 @@ const MAX_LEN: usize = 64 * 1024;
 /// Bytes of base64 text a line (RFC 7468 clause 2).
 const LINE: usize = 64;
 
+/// Of UTF-8, and of UTF-16 in both its orders.
+const BYTE_ORDER_MARKS: [&[u8]; 3] = [&[0xef, 0xbb, 0xbf], &[0xff, 0xfe], &[0xfe, 0xff]];
+
 /// Why a text is not one PEM block.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PemError {
@@ -20,6 +23,15 @@ pub enum PemError {
     /// The end line is missing, or of another label.
     #[error("the PEM block has no matching \"-----END …-----\" line")]
     Unterminated,
+    /// What some editors and PowerShell begin a file with.
+    #[error("it begins with a byte order mark")]
+    ByteOrderMark,
+    /// Several keys, or a chain of certificates.
+    #[error("there are {0} PEM blocks, and one is wanted")]
+    Several(usize),
+    /// What `openssl ecparam` writes before a key.
+    #[error("a block of parameters stands before the key")]
+    Parameters,
     /// Something other than white space before or after the block.
     #[error("there is text around the PEM block")]
     Surrounded,
@@ -32,6 +44,20 @@ pub enum PemError {
     /// Not text.
     #[error("not text")]
     NotText,
+}
+
+impl PemError {
+    /// What helps whatever the block is of; nothing where that depends on it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::ByteOrderMark => "save it as plain UTF-8 without a byte order mark",
+            Self::Several(_) => "give the one that is meant in a file of its own",
+            Self::Surrounded => "remove what stands before -----BEGIN and after the last -----",
+            Self::Unterminated | Self::Contents => "it is cut off or damaged: copy the whole file once more",
+            Self::NoBlock | Self::Parameters | Self::TooLarge(_) | Self::NotText => return None,
+        })
+    }
 }
 
 /// One PEM block: its label and its contents.
@@ -59,7 +85,11 @@ pub fn decode(bytes: &[u8]) -> Result<Block, PemError> {
     if bytes.len() > MAX_LEN {
         return Err(PemError::TooLarge(bytes.len()));
     }
+    if BYTE_ORDER_MARKS.iter().any(|mark| bytes.starts_with(mark)) {
+        return Err(PemError::ByteOrderMark);
+    }
     let text = std::str::from_utf8(bytes).map_err(|_| PemError::NotText)?.trim();
+    alone(text)?;
     let mut lines = text.lines().map(str::trim_end);
     let first = lines.next().unwrap_or_default();
     let Some(label) = first.strip_prefix("-----BEGIN ").and_then(|rest| rest.strip_suffix("-----")) else {
@@ -85,6 +115,17 @@ pub fn decode(bytes: &[u8]) -> Result<Block, PemError> {
     let len = STANDARD.decode_slice(encoded.as_bytes(), &mut contents).map_err(|_| PemError::Contents)?;
     contents.truncate(len);
     Ok(Block { label: label.to_owned(), contents })
+}
+
+/// Refuses several blocks, by what the first one is.
+fn alone(text: &str) -> Result<(), PemError> {
+    let mut labels = text.lines().filter_map(|line| line.strip_prefix("-----BEGIN "));
+    let first = labels.next().unwrap_or_default().trim_end();
+    match labels.count() {
+        0 => Ok(()),
+        _ if first.ends_with(" PARAMETERS-----") => Err(PemError::Parameters),
+        more => Err(PemError::Several(more + 1)),
+    }
 }
 
 /// Writes one block with LF line ends and a final LF: the form that Rekor stores and cosign writes.
@@ -130,13 +171,22 @@ mod tests {
             ("other end", good.replace("END PUBLIC", "END PRIVATE"), PemError::Unterminated),
             ("text before", format!("# mine\n{good}"), PemError::Surrounded),
             ("text after", format!("{good}x"), PemError::Surrounded),
-            ("two blocks", format!("{good}{good}"), PemError::Surrounded),
+            ("two blocks", format!("{good}{good}"), PemError::Several(2)),
+            ("three blocks, text between", format!("{good}mine:\n{good}{good}"), PemError::Several(3)),
+            ("parameters before", format!("{}{good}", encode("EC PARAMETERS", &[7; 10])), PemError::Parameters),
+            ("parameters after", format!("{good}{}", encode("EC PARAMETERS", &[7; 10])), PemError::Several(2)),
+            ("byte order mark", format!("\u{feff}{good}"), PemError::ByteOrderMark),
+            ("byte order mark alone", "\u{feff}".into(), PemError::ByteOrderMark),
             ("headers", good.replacen('\n', "\nProc-Type: 4\n", 1), PemError::Contents),
             ("padding in the middle", good.replacen("\nBwc", "\nBw=", 1), PemError::Contents),
         ] {
             assert_eq!(decode(text.as_bytes()).err(), Some(error), "{defect}");
         }
-        assert_eq!(decode(&[0xff, 0xfe]).err(), Some(PemError::NotText));
+        for order in [u16::to_le_bytes, u16::to_be_bytes] {
+            let wide: Vec<_> = format!("\u{feff}{good}").encode_utf16().flat_map(order).collect();
+            assert_eq!(decode(&wide).err(), Some(PemError::ByteOrderMark), "UTF-16");
+        }
+        assert_eq!(decode(&[0xff, 0x00]).err(), Some(PemError::NotText));
         assert_eq!(decode(&[b' '; 70_000]).err(), Some(PemError::TooLarge(70_000)));
     }
 

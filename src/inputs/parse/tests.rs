@@ -163,16 +163,6 @@ fn files_lose_one_line_end() {
 }
 
 #[test]
-fn pem_or_path() {
-    let text = "-----BEGIN PUBLIC KEY-----\nx\n-----END PUBLIC KEY-----";
-    assert_eq!(pem("ca", Some(text)).expect("text"), Some(format!("{text}\n").into_bytes()));
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), text).expect("written");
-    assert_eq!(pem("ca", file.path().to_str()).expect("a file"), Some(text.into()));
-    assert_eq!(pem("ca", Some(" ")).expect("nothing"), None);
-}
-
-#[test]
 fn every_secret_is_hidden_with_its_header() {
     let inputs = with(&[("registry-user", "ci"), ("registry-token", "t0ken"), ("key-password", "pass")]);
     let mut hidden = Vec::new();
@@ -235,4 +225,19 @@ fn what_a_releasing_shell_has_in_its_environment_is_enough_to_verify() {
         let error = check(inputs).err().expect("refused").to_string();
         assert_eq!(error, format!("{expected} is missing"));
     }
+}
+
+#[test]
+fn pem_is_called_by_its_file_or_by_its_input() {
+    let text = "-----BEGIN PUBLIC KEY-----\nMA==\n-----END PUBLIC KEY-----";
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), text).expect("written");
+    let path = file.path().to_str().expect("a path");
+    let named = |name: &str, text: String| Some(Pem { name: name.to_owned(), bytes: text.into_bytes() });
+    assert_eq!(pem("ca", Some(path)).expect("a file"), named(path, text.to_owned()));
+    for given in [text, &format!("\u{feff}{text}"), &format!("# mine\n{text}")] {
+        assert_eq!(pem("ca", Some(given)).expect("text"), named("ca", format!("{given}\n")), "{given:?}");
+    }
+    assert_eq!(pem("ca", Some(" ")).expect("nothing"), None);
+    assert!(pem("ca", Some("/nowhere/app.pub")).is_err(), "a file that is not there");
 }

@@ -7,16 +7,19 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tagship_core::reference::{Digest, ImageRef, Repository};
 use tagship_core::registry::{Client, Manifest, OCI_INDEX, OCI_MANIFEST, Target};
-use tagship_core::signature::fetch::MAX_INDEX_LEN;
+use tagship_core::signature::fetch::{List, MAX_BUNDLES, MAX_INDEX_LEN, parse_index};
 use tagship_core::signature::log::Recorded;
 use tagship_core::signature::{sigstore_bundle, statement};
 
-use super::{AttachError, List, Problem, members, take_list, written};
+use super::{AttachError, Problem, members, take_list, written};
 use crate::signing::sign::SignedStatement;
 
 /// Media type and content of a manifest's config that has nothing to say.
 const EMPTY_MEDIA_TYPE: &str = "application/vnd.oci.empty.v1+json";
 const EMPTY: &[u8] = b"{}";
+
+/// By how many bytes at most an entry makes an index longer, of which it has about 500 itself.
+pub(super) const LONGEST_ENTRY: usize = 1024;
 
 /// A bundle, ready to refer to any image.
 pub struct NewBundle {
@@ -99,9 +102,6 @@ pub(super) async fn put(
     let start = Instant::now();
     let existing = client.manifest(repository, &tag).await.map_err(registry)?;
     let Some(index) = merge(existing.as_ref(), descriptor).map_err(problem)? else { return Ok(Duration::ZERO) };
-    if index.bytes().len() > MAX_INDEX_LEN {
-        return Err(AttachError::Full { image: image() });
-    }
     client.put_manifest(repository, &tag, &index).await.map_err(registry)?;
     Ok(start.elapsed())
 }
@@ -113,9 +113,20 @@ fn merge(existing: Option<&Manifest>, descriptor: Value) -> Result<Option<Manife
     if manifests.iter().any(|entry| entry.get("digest") == descriptor.get("digest")) {
         return Ok(None);
     }
+    // What is no bundle takes no bundle's place.
+    let bundles = existing.and_then(|existing| parse_index(existing.media_type(), existing.bytes()).ok());
+    let has = bundles.map_or(0, |bundles| bundles.len());
+    if has >= MAX_BUNDLES {
+        return Err(Problem::Full { has, what: List::Referrers.unit(), read: MAX_BUNDLES });
+    }
     manifests.push(descriptor);
     index.insert("manifests".to_owned(), manifests.into());
-    Ok(Some(Manifest::new(OCI_INDEX, written(&index)?)))
+    let index = Manifest::new(OCI_INDEX, written(&index)?);
+    if index.bytes().len() > MAX_INDEX_LEN {
+        let has = existing.map_or(0, |existing| existing.bytes().len());
+        return Err(Problem::Full { has, what: "bytes", read: MAX_INDEX_LEN });
+    }
+    Ok(Some(index))
 }
 
 #[cfg(test)]
@@ -154,6 +165,33 @@ mod tests {
         assert!(merge(Some(&merged), json!({ "digest": "sha256:cc" })).unwrap().is_none(), "not added twice");
         let fresh = merge(None, json!({ "digest": "sha256:cc" })).unwrap().unwrap();
         assert_eq!((fresh.media_type(), entries(&fresh).as_array().unwrap().len()), (OCI_INDEX, 1));
+    }
+
+    #[test]
+    fn more_than_is_read_is_not_written() {
+        let digest = |n: usize| Digest::of(n.to_string().as_bytes());
+        let entry =
+            |n, artifact: &str| json!({ "mediaType": OCI_MANIFEST, "digest": digest(n), "artifactType": artifact });
+        let existing = |bundles: usize, others: usize, note: &str| {
+            let bundles = (0..bundles).map(|n| entry(n, sigstore_bundle::MEDIA_TYPE));
+            let others = (0..others).map(|n| entry(1000 + n, "application/spdx+json"));
+            let entries: Vec<_> = bundles.chain(others).collect();
+            index(&json!({ "manifests": entries, "annotations": { "note": note } }).to_string())
+        };
+        let new = || entry(9999, sigstore_bundle::MEDIA_TYPE);
+        assert!(merge(Some(&existing(MAX_BUNDLES - 1, 200, "")), new()).unwrap().is_some());
+        let full = merge(Some(&existing(MAX_BUNDLES, 0, "")), new());
+        assert!(matches!(full, Err(Problem::Full { has: MAX_BUNDLES, what: "bundles", .. })));
+        assert!(merge(Some(&existing(MAX_BUNDLES, 0, "")), entry(0, "")).unwrap().is_none(), "it is there already");
+        let long = merge(Some(&existing(1, 0, &"x".repeat(MAX_INDEX_LEN - 400))), new());
+        assert!(matches!(long, Err(Problem::Full { what: "bytes", .. })));
+    }
+
+    #[test]
+    fn it_makes_an_index_no_longer_than_it_says() {
+        let bundle = NewBundle { bytes: vec![b' '; sigstore_bundle::MAX_LEN], created: Timestamp::now() };
+        let (_, descriptor) = bundle.manifest(&Manifest::new(OCI_INDEX, vec![b' '; 4 * 1024 * 1024])).unwrap();
+        assert!(merge(None, descriptor).unwrap().unwrap().bytes().len() <= LONGEST_ENTRY);
     }
 
     #[test]

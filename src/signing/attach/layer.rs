@@ -6,12 +6,12 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
 use tagship_core::reference::{Digest, ImageRef, Repository};
 use tagship_core::registry::{Client, Manifest, OCI_MANIFEST, Target};
-use tagship_core::signature::fetch::{MAX_LAYERS, MAX_MANIFEST_LEN};
+use tagship_core::signature::fetch::{List, MAX_LAYERS, MAX_MANIFEST_LEN};
 use tagship_core::signature::json::JsonError;
 use tagship_core::signature::log::Entry;
 use tagship_core::signature::{KEY_ANNOTATION, Layer, SIGNATURE_ANNOTATION, bundle, payload};
 
-use super::{AttachError, List, Problem, members, take_list, written};
+use super::{AttachError, Problem, members, take_list, written};
 use crate::signing::sign::Signature;
 
 const CONFIG_MEDIA_TYPE: &str = "application/vnd.oci.image.config.v1+json";
@@ -52,6 +52,11 @@ impl NewLayer {
         layer.payload.digest == Digest::of(&self.payload)
             && layer.annotations.get(SIGNATURE_ANNOTATION).map(String::as_str)
                 == self.descriptor.pointer("/annotations").and_then(|all| all.get(SIGNATURE_ANNOTATION)?.as_str())
+    }
+
+    /// By how many bytes at most it makes the manifest longer: by itself, and by what a manifest has but its layers.
+    pub(super) fn longest(&self) -> usize {
+        self.descriptor.to_string().len() + 1024
     }
 
     /// Whether a manifest's layer is this one.
@@ -111,10 +116,10 @@ fn merge(existing: Option<&Manifest>, new: &NewLayer) -> Result<Option<Merged>, 
     if layers.iter().any(|layer| new.is(layer)) {
         return Ok(None);
     }
-    layers.push(new.descriptor.clone());
-    if layers.len() > MAX_LAYERS {
-        return Err(Problem::Full);
+    if layers.len() >= MAX_LAYERS {
+        return Err(Problem::Full { has: layers.len(), what: List::Signatures.unit(), read: MAX_LAYERS });
     }
+    layers.push(new.descriptor.clone());
     let config = config(&layers)?;
     manifest.insert(
         "config".to_owned(),
@@ -123,7 +128,8 @@ fn merge(existing: Option<&Manifest>, new: &NewLayer) -> Result<Option<Merged>, 
     manifest.insert("layers".to_owned(), layers.into());
     let manifest = Manifest::new(OCI_MANIFEST, written(&manifest)?);
     if manifest.bytes().len() > MAX_MANIFEST_LEN {
-        return Err(Problem::Full);
+        let has = existing.map_or(0, |existing| existing.bytes().len());
+        return Err(Problem::Full { has, what: "bytes", read: MAX_MANIFEST_LEN });
     }
     Ok(Some(Merged { manifest, config }))
 }
@@ -224,9 +230,19 @@ mod tests {
             manifest(&json!({ "layers": layers, "annotations": { "note": note } }).to_string())
         };
         assert!(merge(Some(&existing(MAX_LAYERS - 1, "")), &layer()).unwrap().is_some());
-        assert!(matches!(merge(Some(&existing(MAX_LAYERS, "")), &layer()), Err(Problem::Full)));
+        assert!(matches!(merge(Some(&existing(MAX_LAYERS, "")), &layer()), Err(Problem::Full { has: MAX_LAYERS, .. })));
         let long = "x".repeat(MAX_MANIFEST_LEN - 500);
-        assert!(matches!(merge(Some(&existing(1, &long)), &layer()), Err(Problem::Full)));
+        assert!(matches!(merge(Some(&existing(1, &long)), &layer()), Err(Problem::Full { what: "bytes", .. })));
+    }
+
+    #[test]
+    fn it_makes_a_manifest_no_longer_than_it_says() {
+        let layer = layer();
+        let first = merge(None, &layer).unwrap().unwrap().manifest;
+        assert!(first.bytes().len() <= layer.longest());
+        let existing = manifest(r#"{"layers":[{"digest":"sha256:aa"}]}"#);
+        let second = merge(Some(&existing), &layer).unwrap().unwrap().manifest;
+        assert!(second.bytes().len() <= existing.bytes().len() + layer.longest());
     }
 
     #[test]
