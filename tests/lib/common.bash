@@ -61,3 +61,15 @@ debian_mirror() {
   [[ -n $found ]] || cannot "this machine's apt names no Debian archive"
   echo "$found"
 }
+
+# failpoint_build  builds both programs so that a test can end them at any place, and says where they are.
+failpoint_build() {
+  local place=$project/target/failpoints program
+  cargo build --quiet --workspace --features tagship/failpoints,tagship-host/failpoints >&2
+  mkdir -p "$place"
+  for program in tagship tagship-host; do
+    # Not where it was built: the next build without failpoints puts its own there.
+    cp --remove-destination "$project/target/debug/$program" "$place/"
+  done
+  echo "$place"
+}

@@ -16,6 +16,7 @@ const SCENARIOS: &[Scenario] = &[
     ("killed_at_each_even_place_of_a_deploy", |host| killed_at_each_place_of_a_deploy(host, 2)),
     ("killed_at_each_place_of_a_rollback", killed_at_each_place_of_a_rollback),
     ("the_power_fails_in_each_phase", the_power_fails_in_each_phase),
+    ("the_action_is_killed_around_each_step", the_action_is_killed_around_each_step),
 ];
 
 /// A deploy passes more places than this, unless the failpoints are not there at all.
@@ -62,5 +63,28 @@ fn the_power_fails_in_each_phase(host: &Host) {
         // Before any service is started its name stands for what was proven; where none had moved there is nothing to do.
         let moved = names.ok().says("active").text.contains("stands for image");
         assert_eq!(moved, !matches!(phase, "pulling" | "proven"), "{phase}");
+    }
+}
+
+/// Whoever runs the job again gets the release that the first run began, or one that was finished meanwhile.
+fn the_action_is_killed_around_each_step(host: &Host) {
+    let ground = Ground::prepare(host);
+    let places = ground.release(&host.next_version(), None).passed;
+    let steps = ["build", "push", "sign", "deploy", "promote"];
+    let around = |place: &str| {
+        let step = place.strip_prefix("begins ").or_else(|| place.strip_prefix("has done "));
+        step.is_some_and(|step| steps.contains(&step)) || place.starts_with("has put deploy-request")
+    };
+    let cuts: Vec<_> = (1..).zip(&places).filter(|(_, place)| around(place)).collect();
+    assert_eq!(cuts.len(), 2 * steps.len() + 1, "{places:#?}");
+    for (at, place) in cuts {
+        let tag = host.next_version();
+        let killed = ground.release(&tag, Some(at));
+        killed.ran.exits(137);
+        let again = ground.release(&tag, None);
+        let again = again.ran.ok();
+        assert!(again.text.contains("deployed") || again.text.contains("unchanged"), "{place}: {}", again.text);
+        assert_eq!(host.digest("stable"), host.digest(&tag), "{place}");
+        ground.runs(&tag);
     }
 }
