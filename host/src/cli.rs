@@ -21,6 +21,9 @@ pub enum Command {
     Deploy {
         /// The app: the name of its file in ~/.config/tagship
         app: App,
+        /// Deploy this version now although it was rolled back here before: something else was to blame
+        #[arg(long, value_name = "TAG")]
+        retry: Option<Tag>,
     },
     /// After a crash, put the local names back before the services start; a unit calls this at boot
     ///

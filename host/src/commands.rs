@@ -16,7 +16,7 @@ use crate::{
     journal::Journal,
     operate::{
         policy::{self, ContainersPlaces, PolicyError},
-        recover, rollback, status,
+        recover, retry, rollback, status,
     },
     report::{self, Urgency},
     requests::Requests,
@@ -89,7 +89,10 @@ impl Explain for Error {
 pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
     let places = Places::of_user()?;
     match cli.command {
-        Command::Deploy { app } => deploy(&app, &places).await,
+        Command::Deploy { app, retry: None } => deploy(&app, &places).await,
+        Command::Deploy { app, retry: Some(tag) } => {
+            operate(&app, &places, async |desk, settings| Ok(retry::run(desk, settings, &tag).await?)).await
+        }
         Command::Recover { app } => recover(&app).await,
         Command::Rollback { app, list: true, .. } => {
             places.load(&app)?;
@@ -97,19 +100,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Rollback { app, tag, .. } => {
-            let settings = places.load(&app)?;
-            let state = StateDir::open(&app)?;
-            let _lock = lock(&state)?;
-            if Desk::open(&app, state.clone(), &RealHost)?.has_left_over() {
-                report::line(Urgency::Notice, "an earlier deploy was not ended; doing that first");
-                let load = || places.load(&app);
-                let configuration = Configuration { load: &load, fallback: places.handoff(&app) };
-                deploy_command::run(&RealHost, &app, &configuration, state.clone()).await?;
-            }
-            let mut desk = Desk::open(&app, state, &RealHost)?;
-            let status = rollback::run(&mut desk, &settings, tag.as_ref()).await?;
-            desk.close();
-            Ok(done(&status))
+            operate(&app, &places, async |desk, settings| Ok(rollback::run(desk, settings, tag.as_ref()).await?)).await
         }
         Command::Policy { app, check, write, no_check } => {
             let settings = places.load(&app)?;
@@ -146,6 +137,27 @@ async fn deploy(app: &App, places: &Places) -> Result<ExitCode, Error> {
     let _lock = lock(&state)?;
     deploy_command::run(&RealHost, app, &configuration, state).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has the operator's word done once all that was begun before has ended.
+async fn operate(
+    app: &App,
+    places: &Places,
+    work: impl AsyncFnOnce(&mut Desk<'_, RealHost>, &Settings) -> Result<Status, Error>,
+) -> Result<ExitCode, Error> {
+    let settings = places.load(app)?;
+    let state = StateDir::open(app)?;
+    let _lock = lock(&state)?;
+    if Desk::open(app, state.clone(), &RealHost)?.has_left_over() {
+        report::line(Urgency::Notice, "an earlier deploy was not ended; doing that first");
+        let load = || places.load(app);
+        let configuration = Configuration { load: &load, fallback: places.handoff(app) };
+        deploy_command::run(&RealHost, app, &configuration, state.clone()).await?;
+    }
+    let mut desk = Desk::open(app, state, &RealHost)?;
+    let status = work(&mut desk, &settings).await?;
+    desk.close();
+    Ok(done(&status))
 }
 
 async fn recover(app: &App) -> Result<ExitCode, Error> {

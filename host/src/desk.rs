@@ -18,12 +18,13 @@ use tagship_core::{
 use crate::{
     config::{App, ServiceName, Settings},
     deploy::{
-        self, Candidate, Containers, Ended, Failure, Ground, HealthState, ImageId, InFlight, Store, Units, Verdict,
+        self, Candidate, Containers, Ended, Failure, Ground, HealthState, ImageId, InFlight, Store, Units, Verdict, Was,
     },
     history::{self, By, History, Proven},
     journal::{Current, Journal},
     report::{self, Told},
     state_dir::{StateDir, StateError},
+    trust::Rejected,
     verify::{Approved, Denied, Registry},
 };
 
@@ -278,6 +279,11 @@ impl<'h, H: Host> Desk<'h, H> {
     /// Words the end of the deploy in flight, and remembers what it has proven and how it ended, in this order.
     fn settle(&mut self, order: &Order, digest: Option<Digest>, ended: Ended) -> Status {
         let status = self.status(order, digest, &ended);
+        if ended.verdict == Verdict::RolledBack
+            && let Some(rejected) = self.blamed(&ended)
+        {
+            self.kept(|desk| desk.history.reject(&desk.dir, rejected));
+        }
         if ended.verdict == Verdict::Deployed
             && let Some(Current { release, entry, .. }) = self.journal.current().cloned()
         {
@@ -291,6 +297,26 @@ impl<'h, H: Host> Desk<'h, H> {
         }
         self.kept(|desk| desk.journal.ended(&status));
         status
+    }
+
+    /// The image that a rollback speaks against: it did not get well, and what was there before then did, on the same
+    /// services. Where one of them was not well before either, or where the time, the engine or the disk was lacking,
+    /// nobody is blamed.
+    fn blamed(&self, ended: &Ended) -> Option<Rejected> {
+        let Current { release, entry, .. } = self.journal.current()?;
+        let ((release, _), cause) = (release.as_ref()?, ended.cause.as_ref()?);
+        let its_own = matches!(cause.kind.as_str(), "unhealthy" | "container-exited" | "unsettled" | "service-start");
+        let mut services = entry.iter().flat_map(|entry| &entry.services);
+        if !its_own || services.any(|service| matches!(service.was, Was::Failing)) {
+            return None;
+        }
+        let (digest, tag, reason) = (release.digest, release.tag.clone(), cause.reason.clone());
+        Some(Rejected { digest, tag, at: Timestamp::now(), reason })
+    }
+
+    /// Lets a version be tried again that was rejected here. Whether it was.
+    pub fn forgive(&mut self, tag: &Tag) -> Result<bool, StateError> {
+        self.history.forgive(&self.dir, tag)
     }
 
     fn unchanged(&mut self, order: &Order, approved: Approved, image: ImageId, unchecked: &[&ServiceName]) -> Status {

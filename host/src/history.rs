@@ -15,7 +15,7 @@ use tagship_core::{
 use crate::{
     deploy::{ImageId, InFlight},
     state_dir::{StateDir, StateError},
-    trust::{Release, TrustState, order},
+    trust::{Rejected, Release, TrustState, order},
 };
 
 const TRUST: &str = "trust.json";
@@ -133,6 +133,18 @@ impl History {
         self.proven.truncate(REMEMBERED);
         self.before = before.or(self.before.take());
         dir.write_json(TRUST, self)
+    }
+
+    /// Notes that a release did not get well here, and is to blame.
+    pub fn reject(&mut self, dir: &StateDir, rejected: Rejected) -> Result<(), StateError> {
+        self.trust.reject(rejected);
+        dir.write_json(TRUST, self)
+    }
+
+    /// Lets a version be tried again. Whether it was rejected.
+    pub fn forgive(&mut self, dir: &StateDir, tag: &Tag) -> Result<bool, StateError> {
+        let known = self.trust.forgive(tag);
+        dir.write_json(TRUST, self).map(|()| known)
     }
 
     /// Notes that the operator went back to what ran before, which was never verified.

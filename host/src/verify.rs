@@ -204,6 +204,18 @@ pub async fn approve_rollback(
     settle(settings, trust, registry, (tag, digest, true), Authority::Rollback, now).await
 }
 
+/// Decides on what the operator wants tried again by its tag: as a request that anybody could make.
+pub async fn approve_retry(
+    settings: &Settings,
+    trust: &TrustState,
+    registry: &impl Registry,
+    tag: &Tag,
+    now: Timestamp,
+) -> Result<Approved, Denied> {
+    let digest = resolve(settings, registry, tag).await?;
+    settle(settings, trust, registry, (tag, digest, true), Authority::Request, now).await
+}
+
 /// Decides on what was proven here before, by the signatures that the registry has of that very image now.
 pub async fn approve_signed_anew(
     settings: &Settings,

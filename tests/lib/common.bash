@@ -64,6 +64,7 @@ debian_mirror() {
 
 # failpoint_build  builds both programs so that a test can end them at any place, and says where they are.
 failpoint_build() {
+  # shellcheck disable=SC2154 # whoever sources this has said where the project is
   local place=$project/target/failpoints program
   cargo build --quiet --workspace --features tagship/failpoints,tagship-host/failpoints >&2
   mkdir -p "$place"

@@ -8,6 +8,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("broken_healthcheck_rolls_back_the_whole_set", broken_healthcheck_rolls_back_the_whole_set),
     ("crash_at_start_rolls_back_the_whole_set", crash_at_start_rolls_back_the_whole_set),
     ("last_service_failing_rolls_back_the_first", last_service_failing_rolls_back_the_first),
+    ("a_rejected_image_is_refused_with_the_first_reason", a_rejected_image_is_refused),
     ("stopped_service_stays_stopped", stopped_service_stays_stopped),
     ("killed_companion_puts_everything_back_and_answers", killed_companion),
 ];
@@ -30,6 +31,21 @@ fn last_service_failing_rolls_back_the_first(host: &Host) {
         },
         "queue is gone",
     );
+}
+
+fn a_rejected_image_is_refused(host: &Host) {
+    let before = host.baseline();
+    let release = host.release().crashing();
+    let tag = release.tag();
+    release.run().exits(1).says("rolled-back").says("exited with 3");
+    let back = host.state().healthy();
+    assert_eq!(back.image(), before.image());
+    // The same image again, which the registry has signed: nobody is disturbed.
+    host.release().of(&tag).steps("deploy").run().exits(1).says("rejected").says("exited with 3").says("--retry");
+    assert_eq!(back, host.state());
+    let retried = host.app(&format!("tagship-host deploy demo --retry {tag}"));
+    retried.exits(1).says("is tried again").says("rolled-back").says("exited with 3");
+    assert_eq!(host.state().healthy().image(), before.image());
 }
 
 fn stopped_service_stays_stopped(host: &Host) {

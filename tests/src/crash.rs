@@ -114,7 +114,10 @@ impl<'a> Ground<'a> {
         };
         let id = ulid::Ulid::generate();
         let before = self.host.app(&format!(
-                "podman inspect --format '{{{{.Image}}}}' demo-web 2>/dev/null || true; set -eu; cd ~/tagship/demo; rm -f ~/failpoints.*; echo '{order}' >~/failpoints
+                "podman inspect --format '{{{{.Image}}}}' demo-web 2>/dev/null || true
+                 # What was rejected before is tried again.
+                 sed -i '/\"rejected\"/,/^    \\]/d' ~/.local/state/tagship/demo/trust.json
+                 set -eu; cd ~/tagship/demo; rm -f ~/failpoints.*; echo '{order}' >~/failpoints
                  boot=$(cat /proc/sys/kernel/random/boot_id); until=$(date -u -d '+10 min' +%FT%TZ)
                  printf '%s\\n' '{tag}' 'Request: {id}' 'Image: {IMAGE}' 'Digest: {digest}' \"Not-After: $until\" \"Boot: $boot\" >.new-{id}
                  mv -n .new-{id} deploy-request.{id}"

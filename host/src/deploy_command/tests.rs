@@ -17,7 +17,7 @@ use crate::{
     deploy::{InFlight, Journal as _, Phase, Recorded, RecordedGoal, Role, Was},
     history::History,
     journal::{Current, Journal},
-    operate::rollback,
+    operate::{retry, rollback},
     testing::{Signer, World, digest, image_of, repository, settings, tag},
     trust::Release,
 };
@@ -233,6 +233,43 @@ async fn a_sick_image_is_rolled_back_and_raises_no_mark() {
     assert!(status.reason.as_str().contains("web"), "{}", status.reason);
     assert_eq!(place.world.running(), Some(image_of(crate::testing::digest("v0.1.0"))));
     assert_eq!(place.history().trust.mark().unwrap().tag, tag("v0.1.0"));
+}
+
+#[tokio::test]
+async fn a_rejected_image_is_refused_with_the_first_reason_until_the_operator_insists() {
+    let place = Place::new();
+    place.deploy("v0.1.0").await;
+    let digest = place.world.release(&place.key, "v0.2.0");
+    place.world.state().sick.insert(image_of(digest));
+    let first = place.ask("v0.2.0", digest).await;
+    assert_eq!(first.outcome, Outcome::RolledBack);
+
+    // It would get well now, and is not even tried.
+    place.world.state().sick.clear();
+    let again = place.ask("v0.2.0", digest).await;
+    assert_eq!((again.outcome, again.kind.as_str()), (Outcome::Refused, "rejected"));
+    assert!(again.reason.as_str().contains("it does not get healthy"), "{}", again.reason);
+    assert_eq!(place.world.running(), place.history().running().map(|proven| proven.image.clone()));
+
+    let mut desk = Desk::open(&place.settings.app, place.state(), &place.world).unwrap();
+    let retried = retry::run(&mut desk, &place.settings, &tag("v0.2.0")).await.unwrap();
+    assert_eq!(retried.outcome, Outcome::Deployed, "{}", retried.reason);
+    assert_eq!(place.ask("v0.2.0", digest).await.outcome, Outcome::Unchanged);
+}
+
+#[tokio::test]
+async fn an_image_is_not_blamed_where_a_service_was_unwell_before() {
+    let place = Place::new();
+    place.deploy("v0.1.0").await;
+    let running = place.world.running().unwrap();
+    let digest = place.world.release(&place.key, "v0.2.0");
+    // The database is dead: neither the new image nor the old one gets well.
+    place.world.state().sick.extend([running, image_of(digest)]);
+    for _ in 0..2 {
+        let status = place.ask("v0.2.0", digest).await;
+        assert_ne!(status.kind.as_str(), "rejected", "{}", status.reason);
+        assert!(!status.outcome.is_ok());
+    }
 }
 
 #[tokio::test]

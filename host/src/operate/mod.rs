@@ -2,6 +2,7 @@
 
 pub mod policy;
 pub mod recover;
+pub mod retry;
 pub mod rollback;
 pub mod status;
 mod table;

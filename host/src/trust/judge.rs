@@ -39,6 +39,10 @@ pub fn judge(
     {
         return Err(Refusal::BelowFloor { asked: release.tag.clone(), floor: floor.clone() });
     }
+    if let (Authority::Request, Some(rejected)) = (authority, state.rejection(release.digest)) {
+        let (asked, at, reason) = (release.tag.clone(), rejected.at, rejected.reason.clone());
+        return Err(Refusal::Rejected { asked, at, reason });
+    }
     let (Authority::Request, Some(mark)) = (authority, state.mark()) else { return Ok(Ruling::Allow) };
     let asked = || release.tag.clone();
     let against = match order::compare(release, mark, now)? {
@@ -64,6 +68,7 @@ mod tests {
     use tagship_core::{explain::Explain, reference::Digest};
 
     use super::*;
+    use crate::trust::Rejected;
 
     fn now() -> Timestamp {
         Timestamp::from_second(1_800_000_000).unwrap()
@@ -119,6 +124,18 @@ mod tests {
             assert_eq!(ruled(&state, &asked, Request, Downgrade::MovingTag), moving, "{named}, moving-tag");
             assert_eq!(ruled(&state, &asked, Request, Downgrade::Allow), allow, "{named}, allow");
             assert_eq!(ruled(&state, &asked, Rollback, Downgrade::Refuse), "allow", "{named}, by the operator");
+        }
+    }
+
+    #[test]
+    fn what_was_rejected_is_for_the_operator_alone() {
+        let mut state = after(&["v0.1.0"]);
+        let bad = release("v0.2.0");
+        state.reject(Rejected { digest: bad.digest, tag: bad.tag.clone(), at: now(), reason: "web is sick".into() });
+        for policy in [Downgrade::Refuse, Downgrade::MovingTag, Downgrade::Allow] {
+            assert_eq!(ruled(&state, &bad, Authority::Request, policy), "rejected");
+            assert_eq!(ruled(&state, &bad, Authority::Rollback, policy), "allow");
+            assert_eq!(ruled(&state, &rebuilt("v0.2.0", "mended"), Authority::Request, policy), "allow");
         }
     }
 

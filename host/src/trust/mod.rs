@@ -11,4 +11,4 @@ mod state;
 
 pub use identity::Release;
 pub use refusal::Refusal;
-pub use state::TrustState;
+pub use state::{Rejected, TrustState};

@@ -31,6 +31,16 @@ pub enum Refusal {
         /// The version asked for.
         asked: Tag,
     },
+    /// The image was deployed here before and did not get well.
+    #[error("{asked} was rolled back here on {at:.0}: {reason}")]
+    Rejected {
+        /// The version asked for.
+        asked: Tag,
+        /// When.
+        at: Timestamp,
+        /// Why.
+        reason: String,
+    },
     /// The version was proven here with another digest.
     #[error("{asked} was proven here as {known}, and now stands for {digest}")]
     Reused {
@@ -73,6 +83,7 @@ impl Explain for Refusal {
             Self::TagElsewhere { .. } => "tag-elsewhere",
             Self::Downgrade { .. } => "downgrade",
             Self::Held { .. } => "held",
+            Self::Rejected { .. } => "rejected",
             Self::Reused { .. } => "version-reused",
             Self::Unordered { .. } => "unordered",
             Self::BelowFloor { .. } => "below-floor",
@@ -91,6 +102,10 @@ impl Explain for Refusal {
             ),
             Self::Held { asked } => format!(
                 "release a newer version; to run this one all the same: `tagship-host rollback APP {asked}` on the host"
+            ),
+            Self::Rejected { asked, .. } => format!(
+                "release a mended version; if something else was to blame, have this one tried again: `tagship-host \
+                 deploy APP --retry {asked}` on the host"
             ),
             Self::Reused { .. } => "release it under a new version: one version stands for one image".into(),
             Self::Unordered { .. } => {

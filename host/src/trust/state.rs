@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tagship_core::reference::{Digest, Tag};
 
 use super::{Release, order};
 
@@ -15,7 +16,27 @@ pub struct TrustState {
     running: Option<Release>,
     #[serde(default)]
     annotated: bool,
+    /// The oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    rejected: Vec<Rejected>,
 }
+
+/// An image that was deployed here and did not get well, while the one before it then did on the same services.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rejected {
+    /// Which.
+    pub digest: Digest,
+    /// What it counted as.
+    pub tag: Tag,
+    /// When it was found out.
+    pub at: Timestamp,
+    /// Why it was rolled back.
+    pub reason: String,
+}
+
+/// How many rejected images are remembered. Whoever releases that many bad ones in a row may have the first tried again.
+const REJECTED: usize = 50;
 
 impl TrustState {
     /// The highest release that was ever proven healthy here.
@@ -38,6 +59,27 @@ impl TrustState {
         self.annotated
     }
 
+    /// Whether this image was rolled back from, for a reason that was its own.
+    pub fn rejection(&self, digest: Digest) -> Option<&Rejected> {
+        self.rejected.iter().find(|rejected| rejected.digest == digest)
+    }
+
+    /// Notes that an image did not get well and is to blame for it. What it said the first time is what counts.
+    pub fn reject(&mut self, rejected: Rejected) {
+        if self.rejection(rejected.digest).is_none() {
+            self.rejected.push(rejected);
+            let surplus = self.rejected.len().saturating_sub(REJECTED);
+            self.rejected.drain(..surplus);
+        }
+    }
+
+    /// Lets a version be tried again. Whether it was rejected.
+    pub fn forgive(&mut self, tag: &Tag) -> bool {
+        let before = self.rejected.len();
+        self.rejected.retain(|rejected| rejected.tag != *tag);
+        self.rejected.len() != before
+    }
+
     /// Notes that a release was deployed, by whatever authority, and found healthy.
     ///
     /// The mark only rises, or takes the new digest of its own version. A signed time beyond now does not raise it.
@@ -50,6 +92,7 @@ impl TrustState {
             self.mark = Some(release.clone());
         }
         self.annotated |= release.signed;
+        self.rejected.retain(|rejected| rejected.digest != release.digest);
         self.running = Some(release);
     }
 
@@ -61,8 +104,6 @@ impl TrustState {
 
 #[cfg(test)]
 mod tests {
-    use tagship_core::reference::Digest;
-
     use super::*;
 
     fn release(tag: &str, signed: bool) -> Release {
@@ -95,6 +136,30 @@ mod tests {
         state.went_back_to_unverified();
         assert!(state.is_held());
         assert_eq!(state.mark().unwrap().tag.as_str(), "v0.1.0");
+    }
+
+    #[test]
+    fn the_first_reason_counts_until_it_is_forgiven_or_proven() {
+        let rejected = |tag: &str, reason: &str| {
+            let Release { digest, tag, .. } = release(tag, true);
+            Rejected { digest, tag, at: Timestamp::UNIX_EPOCH, reason: reason.into() }
+        };
+        let digest = |tag: &str| Digest::of(tag.as_bytes());
+        let mut state = TrustState::default();
+        state.reject(rejected("v0.1.0", "first"));
+        state.reject(rejected("v0.1.0", "second"));
+        state.reject(rejected("v0.2.0", "other"));
+        assert_eq!(state.rejection(digest("v0.1.0")).unwrap().reason, "first");
+        assert!(state.forgive(&"v0.1.0".parse().unwrap()));
+        assert!(!state.forgive(&"v0.1.0".parse().unwrap()));
+        assert!(state.rejection(digest("v0.1.0")).is_none());
+        state.proven(release("v0.2.0", true), Timestamp::UNIX_EPOCH);
+        assert!(state.rejection(digest("v0.2.0")).is_none());
+        for n in 0..=REJECTED {
+            state.reject(rejected(&format!("v1.0.{n}"), "bad"));
+        }
+        assert!(state.rejection(digest("v1.0.0")).is_none(), "the oldest is forgotten");
+        assert!(state.rejection(digest("v1.0.1")).is_some());
     }
 
     #[test]
