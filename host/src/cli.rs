@@ -42,6 +42,14 @@ pub enum Command {
         #[arg(long, conflicts_with = "tag")]
         list: bool,
     },
+    /// Show how every deploy ended, and whether the system's journal says the same
+    History {
+        /// The app
+        app: App,
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Show what runs, how the last deploy ended, and what waits
     Status {
         /// The app

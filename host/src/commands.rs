@@ -14,7 +14,9 @@ use crate::{
     history::{History, Verdict},
     images::LocalStore,
     journal::Journal,
+    journald::{self, JournaldError},
     operate::{
+        history,
         policy::{self, ContainersPlaces, PolicyError},
         recover, retry, rollback, status,
     },
@@ -34,6 +36,9 @@ pub enum Error {
     /// There is nothing to go back to.
     #[error(transparent)]
     NothingEarlier(#[from] rollback::NothingEarlier),
+    /// The system's journal could not be read.
+    #[error(transparent)]
+    Journald(#[from] JournaldError),
     /// Podman's policy could not be made or proven.
     #[error(transparent)]
     Policy(#[from] PolicyError),
@@ -71,6 +76,7 @@ impl Explain for Error {
             Self::Command(error) => error.kind(),
             Self::NothingEarlier(error) => error.kind(),
             Self::Policy(error) => error.kind(),
+            Self::Journald(_) => "journald",
             Self::Json(_) => "json",
         }
     }
@@ -80,6 +86,7 @@ impl Explain for Error {
             Self::Command(error) => error.hint(),
             Self::NothingEarlier(error) => error.hint(),
             Self::Policy(error) => error.hint(),
+            Self::Journald(_) => Some("`journalctl TAGSHIP_APP=APP` as this user must work".into()),
             Self::Json(_) => None,
         }
     }
@@ -109,6 +116,17 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
             let wanted = policy::Wanted { write, check: check || (write && !no_check) };
             policy::run(&settings, &history, &containers, wanted).await?;
             Ok(ExitCode::SUCCESS)
+        }
+        Command::History { app, json } => {
+            let (verdicts, damaged) = History::verdicts(&StateDir::open(&app)?, journald::ENTRIES)?;
+            let past = history::Past::new(verdicts, damaged, &journald::verdicts(&app).await?);
+            match json {
+                true => report::output(&format!("{}\n", serde_json::to_string_pretty(&past).map_err(Error::Json)?)),
+                false => report::output(&past.render()),
+            }
+            let urgency = if past.agrees() { Urgency::Notice } else { Urgency::Warning };
+            past.remarks().iter().for_each(|remark| report::line(urgency, remark));
+            Ok(if past.agrees() { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }
         Command::Status { app, json } => {
             let settings = places.load(&app)?;

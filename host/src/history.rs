@@ -154,6 +154,16 @@ impl History {
         dir.write_json(TRUST, self)
     }
 
+    /// The newest verdicts of the file, the oldest first, at most so many; and how many of its lines are none.
+    pub fn verdicts(dir: &StateDir, most: usize) -> Result<(Vec<Verdict>, usize), StateError> {
+        let text = String::from_utf8_lossy(&dir.read(VERDICTS)?.unwrap_or_default()).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        let newest = lines.get(lines.len().saturating_sub(most)..).unwrap_or_default();
+        let read: Vec<Verdict> = newest.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let damaged = newest.len().saturating_sub(read.len());
+        Ok((read, damaged))
+    }
+
     /// Notes a verdict: in the file of lines, and as the last one.
     pub fn conclude(&mut self, dir: &StateDir, verdict: Verdict) -> Result<(), StateError> {
         // A status is made of strings, times and lists, which JSON always holds.

@@ -15,6 +15,7 @@ pub mod history;
 pub mod images;
 pub mod inbox;
 pub mod journal;
+pub mod journald;
 pub mod operate;
 pub mod report;
 pub mod requests;

@@ -1,0 +1,129 @@
+//! What the system's journal was told of this app's verdicts, read back.
+//!
+//! `journalctl` is the only stable reader of the journal: its file format has no library without C.
+
+use std::{io, process::Stdio, time::Duration};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tagship_core::reference::Digest;
+use tokio::{process::Command, time::timeout};
+
+use crate::{
+    config::App,
+    history::{By, Verdict},
+};
+
+/// How many entries are read, the newest ones.
+pub const ENTRIES: usize = 1000;
+
+/// The longest that reading may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The journal could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the system's journal with journalctl")]
+pub struct JournaldError(#[source] io::Error);
+
+/// A verdict as the journal has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Told {
+    /// When.
+    pub time: Timestamp,
+    /// The tag asked for.
+    pub tag: Option<String>,
+    /// The request; none if the operator asked.
+    pub request: Option<String>,
+    /// How it ended.
+    pub outcome: String,
+    /// Why: the stable word.
+    pub kind: String,
+    /// Who asked.
+    pub by: String,
+    /// The image.
+    pub digest: Option<Digest>,
+}
+
+impl Told {
+    /// What the journal is told of a verdict.
+    pub fn of(verdict: &Verdict) -> Self {
+        let status = &verdict.status;
+        Self {
+            time: verdict.time,
+            tag: status.tag.as_ref().map(ToString::to_string),
+            request: status.request.map(|id| id.to_string()),
+            outcome: status.outcome.to_string(),
+            kind: status.kind.to_string(),
+            by: match verdict.by {
+                By::Request => "request".into(),
+                By::Operator => "operator".into(),
+            },
+            digest: status.digest,
+        }
+    }
+
+    /// Equal for what is the same verdict, wherever it stands: all but its time, which both have from their own clocks.
+    pub(crate) fn key(&self) -> String {
+        let Self { time: _, tag, request, outcome, kind, by, digest } = self;
+        format!("{tag:?} {request:?} {outcome} {kind} {by} {digest:?}")
+    }
+}
+
+/// An entry, as journalctl writes it; fields of entries that somebody else made may be anything.
+#[derive(Deserialize)]
+struct Entry {
+    #[serde(rename = "__REALTIME_TIMESTAMP")]
+    time: String,
+    #[serde(rename = "TAGSHIP_TAG")]
+    tag: Option<String>,
+    #[serde(rename = "TAGSHIP_REQUEST")]
+    request: Option<String>,
+    #[serde(rename = "TAGSHIP_OUTCOME")]
+    outcome: String,
+    #[serde(rename = "TAGSHIP_KIND")]
+    kind: String,
+    #[serde(rename = "TAGSHIP_BY")]
+    by: String,
+    #[serde(rename = "TAGSHIP_DIGEST")]
+    digest: Option<Digest>,
+}
+
+/// The newest verdicts that this user's companion told the journal, the oldest first.
+pub async fn verdicts(app: &App) -> Result<Vec<Told>, JournaldError> {
+    let uid = rustix::process::geteuid().as_raw();
+    let mut command = Command::new("journalctl");
+    command.args(["--quiet", "--no-pager", "--output=json", "--lines", &ENTRIES.to_string()]);
+    command.args([format!("TAGSHIP_APP={app}"), format!("_UID={uid}"), "SYSLOG_IDENTIFIER=tagship-host".to_owned()]);
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).output();
+    let slow = |_| io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", PATIENCE.as_secs()));
+    let output = timeout(PATIENCE, output).await.map_err(slow).and_then(|output| output).map_err(JournaldError)?;
+    Ok(parse(&output.stdout))
+}
+
+fn parse(journal: &[u8]) -> Vec<Told> {
+    let entries = journal.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Entry>(line).ok());
+    let told = entries.filter_map(|Entry { time, tag, request, outcome, kind, by, digest }| {
+        let time = Timestamp::from_microsecond(time.parse().ok()?).ok()?;
+        Some(Told { time, tag, request, outcome, kind, by, digest })
+    });
+    told.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_of_other_shapes_are_passed_over() {
+        let journal = br#"{"__REALTIME_TIMESTAMP":"1700000000000000","TAGSHIP_OUTCOME":"refused","TAGSHIP_KIND":"held","TAGSHIP_BY":"request","TAGSHIP_TAG":"v1"}
+{"__REALTIME_TIMESTAMP":"soon","TAGSHIP_OUTCOME":"refused","TAGSHIP_KIND":"held","TAGSHIP_BY":"request"}
+{"__REALTIME_TIMESTAMP":"1700000000000000","TAGSHIP_OUTCOME":[1,2],"TAGSHIP_KIND":"held","TAGSHIP_BY":"request"}
+{"MESSAGE":"something else"}
+not json
+"#;
+        let told = parse(journal);
+        assert_eq!(told.len(), 1);
+        assert_eq!((told[0].kind.as_str(), told[0].tag.as_deref()), ("held", Some("v1")));
+        assert_eq!(told[0].time.as_second(), 1_700_000_000);
+    }
+}

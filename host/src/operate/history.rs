@@ -1,0 +1,173 @@
+//! `tagship-host history`: how every deploy ended, from the file of verdicts, compared with the system's journal.
+//!
+//! The app's user can change the file. What stands in the journal they can add to, but neither change nor remove: a
+//! verdict that only one of both has is pointed out.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tagship_core::text;
+
+use super::table;
+use crate::{history::Verdict, journald::Told};
+
+/// What is shown.
+#[derive(Debug, Clone, Serialize)]
+pub struct Past {
+    /// The verdicts of the file, the newest first.
+    verdicts: Vec<Verdict>,
+    /// What the system's journal says otherwise.
+    differences: Vec<Difference>,
+    /// Whether there was anything in the journal to compare with.
+    compared: bool,
+}
+
+/// What only one of file and journal has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "only-in")]
+enum Difference {
+    /// It was taken out of the file, or changed there.
+    Journal(Told),
+    /// It was put into the file, or changed there.
+    File(Told),
+    /// Lines of the file that are none.
+    Damaged {
+        /// How many.
+        lines: usize,
+    },
+}
+
+impl Past {
+    /// Compares the file's verdicts, the oldest first, with what the journal was told.
+    pub fn new(verdicts: Vec<Verdict>, damaged: usize, told: &[Told]) -> Self {
+        // What the journal has forgotten, at its rotation or at a boot, is no difference.
+        let since = told.iter().map(|told| told.time).min();
+        let in_file: Vec<Told> = verdicts.iter().map(Told::of).collect();
+        let young = in_file.iter().filter(|one| since.is_some_and(|since| one.time >= since));
+        let mut counts: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+        young.clone().for_each(|one| counts.entry(one.key()).or_default().0 += 1);
+        told.iter().for_each(|one| counts.entry(one.key()).or_default().1 += 1);
+        // A verdict that was cut off between the two is said again: of a request's, one in each is enough.
+        let lacks = |one: &Told, file: bool| {
+            let (in_file, in_journal) = counts.get(&one.key()).copied().unwrap_or_default();
+            let (here, there) = if file { (in_file, in_journal) } else { (in_journal, in_file) };
+            if one.request.is_some() { there == 0 } else { here > there }
+        };
+        let mut differences: Vec<_> =
+            told.iter().filter(|one| lacks(one, false)).cloned().map(Difference::Journal).collect();
+        differences.extend(young.filter(|one| lacks(one, true)).cloned().map(Difference::File));
+        differences.extend((damaged > 0).then_some(Difference::Damaged { lines: damaged }));
+        Self { verdicts: verdicts.into_iter().rev().collect(), differences, compared: since.is_some() }
+    }
+
+    /// Whether file and journal say the same, as far as the journal reaches back.
+    pub fn agrees(&self) -> bool {
+        self.differences.is_empty()
+    }
+
+    /// As a table for a reader.
+    pub fn render(&self) -> String {
+        let mut rows = vec![["TIME", "TAG", "OUTCOME", "KIND", "BY", "DIGEST"].map(str::to_owned)];
+        rows.extend(self.verdicts.iter().map(|verdict| {
+            let one = Told::of(verdict);
+            let digest = one.digest.as_ref().map(|digest| digest.hex().chars().take(12).collect());
+            let tag = one.tag.unwrap_or_else(|| "-".into());
+            [time(one.time), tag, one.outcome, one.kind, one.by, digest.unwrap_or_else(|| "-".into())]
+        }));
+        match rows.len() {
+            1 => "No deploy has ended here yet.\n".to_owned(),
+            _ => table::columns(&rows),
+        }
+    }
+
+    /// What is to be said beside the table: a line each.
+    pub fn remarks(&self) -> Vec<String> {
+        if !self.compared {
+            return vec!["the system's journal has none of these to compare with".into()];
+        }
+        let one = |told: &Told| {
+            let tag = told.tag.as_deref().unwrap_or("-");
+            text::escape(&format!("{} {tag} {} ({})", time(told.time), told.outcome, told.kind))
+        };
+        let line = |difference: &Difference| match difference {
+            Difference::Journal(told) => format!("only in the system's journal, not in the file: {}", one(told)),
+            Difference::File(told) => format!("only in the file, not in the system's journal: {}", one(told)),
+            Difference::Damaged { lines } => format!("lines of the file that cannot be read: {lines}"),
+        };
+        self.differences.iter().map(line).collect()
+    }
+}
+
+fn time(time: Timestamp) -> String {
+    format!("{time:.0}")
+}
+
+#[cfg(test)]
+mod tests {
+    use tagship_core::handoff::{
+        names::RequestId,
+        status::{Outcome, Status},
+    };
+
+    use super::*;
+    use crate::history::By;
+
+    fn verdict(second: i64, kind: &str, request: Option<RequestId>) -> Verdict {
+        let by = if request.is_some() { By::Request } else { By::Operator };
+        let status =
+            Status { tag: Some("v1.0.0".parse().unwrap()), request, ..Status::new(Outcome::Refused, kind, "because") };
+        Verdict { time: Timestamp::from_second(second).unwrap(), by, status }
+    }
+
+    fn told(verdicts: &[Verdict]) -> Vec<Told> {
+        verdicts.iter().map(Told::of).collect()
+    }
+
+    #[test]
+    fn what_both_have_is_no_difference() {
+        let id = RequestId::generate();
+        let all = vec![verdict(1, "a", None), verdict(2, "b", Some(id)), verdict(3, "a", None)];
+        let past = Past::new(all.clone(), 0, &told(&all));
+        assert!(past.agrees() && past.remarks().is_empty());
+        assert!(past.render().starts_with("TIME"), "{}", past.render());
+        assert_eq!(past.verdicts.first().unwrap().time.as_second(), 3, "the newest first");
+    }
+
+    #[test]
+    fn what_one_of_both_lacks_is_pointed_out() {
+        let all = vec![verdict(1, "a", None), verdict(2, "b", Some(RequestId::generate())), verdict(3, "a", None)];
+        for lost in 0..3 {
+            let mut fewer = all.clone();
+            fewer.remove(lost);
+            let past = Past::new(fewer.clone(), 0, &told(&all));
+            assert!(matches!(past.differences[..], [Difference::Journal(_), ..]), "taken out of the file: {lost}");
+            // The oldest that the journal has bounds what can be compared.
+            let past = Past::new(all.clone(), 0, &told(&fewer));
+            let found = past.differences.iter().filter(|one| matches!(one, Difference::File(_))).count();
+            assert_eq!(found > 0, lost > 0, "put into the file: {lost}");
+        }
+        let mut changed = all.clone();
+        changed[1].status.kind = tagship_core::handoff::fields::Word::lossy("deployed");
+        let past = Past::new(changed, 0, &told(&all));
+        assert!(matches!(past.differences[..], [Difference::Journal(_), Difference::File(_)]));
+        assert_eq!(past.remarks().len(), 2);
+    }
+
+    #[test]
+    fn a_verdict_said_twice_after_a_crash_is_none() {
+        let one = verdict(1, "interrupted", Some(RequestId::generate()));
+        assert!(Past::new(vec![one.clone()], 0, &told(&[one.clone(), one.clone()])).agrees());
+        assert!(Past::new(vec![one.clone(), one.clone()], 0, &told(&[one])).agrees());
+    }
+
+    #[test]
+    fn without_a_journal_nothing_is_compared() {
+        let past = Past::new(vec![verdict(1, "a", None)], 0, &[]);
+        assert!(past.agrees());
+        assert_eq!(past.remarks(), ["the system's journal has none of these to compare with"]);
+        assert_eq!(Past::new(vec![], 0, &[]).render(), "No deploy has ended here yet.\n");
+        let all = [verdict(1, "a", None)];
+        assert!(!Past::new(all.to_vec(), 2, &told(&all)).agrees());
+    }
+}
