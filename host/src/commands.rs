@@ -18,7 +18,7 @@ use crate::{
         policy::{self, ContainersPlaces, PolicyError},
         recover, retry, rollback, status,
     },
-    report::{self, Urgency},
+    report::{self, Unwritten, Urgency},
     requests::Requests,
     services::UserManager,
     state_dir::{Lock, StateDir, StateError},
@@ -37,6 +37,9 @@ pub enum Error {
     /// Podman's policy could not be made or proven.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// What was asked for could not be shown.
+    #[error(transparent)]
+    Unwritten(#[from] Unwritten),
     /// What is known cannot be written down.
     #[error("cannot write the status as JSON")]
     Json(#[source] serde_json::Error),
@@ -71,6 +74,7 @@ impl Explain for Error {
             Self::Command(error) => error.kind(),
             Self::NothingEarlier(error) => error.kind(),
             Self::Policy(error) => error.kind(),
+            Self::Unwritten(error) => error.kind(),
             Self::Json(_) => "json",
         }
     }
@@ -80,6 +84,7 @@ impl Explain for Error {
             Self::Command(error) => error.hint(),
             Self::NothingEarlier(error) => error.hint(),
             Self::Policy(error) => error.hint(),
+            Self::Unwritten(error) => error.hint(),
             Self::Json(_) => None,
         }
     }
@@ -96,7 +101,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Recover { app } => recover(&app).await,
         Command::Rollback { app, list: true, .. } => {
             places.load(&app)?;
-            report::output(&rollback::list(&History::open(&StateDir::open(&app)?)?));
+            report::output(&rollback::list(&History::open(&StateDir::open(&app)?)?))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Rollback { app, tag, .. } => {
@@ -115,10 +120,10 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
             let state = StateDir::open(&app)?;
             let (history, requests) = (History::open(&state)?, Requests::open(state)?);
             let overview = status::look(&RealHost, &settings, &history, &requests).await?;
-            match json {
-                true => report::output(&format!("{}\n", serde_json::to_string_pretty(&overview).map_err(Error::Json)?)),
-                false => report::output(&overview.render(report::colours())),
-            }
+            report::output(&match json {
+                true => format!("{}\n", serde_json::to_string_pretty(&overview).map_err(Error::Json)?),
+                false => overview.render(report::colours()),
+            })?;
             Ok(ExitCode::SUCCESS)
         }
     }

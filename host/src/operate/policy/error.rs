@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use tagship_core::{explain::Explain, reference::Repository};
 
 use super::{attachments, document, judge::Unproven, version::Version};
-use crate::{config::shell_word, verify::Denied};
+use crate::{config::shell_word, report, verify::Denied};
 
 /// What went wrong. Whatever it is, the files are as they were, but for [`PolicyError::NotRestored`] and
 /// [`PolicyError::Clean`].
@@ -59,6 +59,9 @@ pub enum PolicyError {
         /// Why not.
         source: io::Error,
     },
+    /// The difference could not be shown, so nothing was written.
+    #[error(transparent)]
+    Unshown(#[from] report::Unwritten),
     /// There is no image that a check could be made with.
     #[error("there is no image of {image} to check the policy with: none was proven here, and no moving tag names one")]
     NothingSigned {
@@ -147,6 +150,7 @@ impl Explain for PolicyError {
             Self::Read { .. } | Self::Dangling { .. } | Self::NotUnderstood { .. } | Self::Registries { .. } => {
                 "policy-invalid"
             }
+            Self::Unshown(error) => error.kind(),
             Self::Changed { .. } => "policy-changed",
             Self::Write { .. } => "policy-write",
             Self::NothingSigned { .. } => "policy-unchecked",
@@ -182,6 +186,7 @@ impl Explain for PolicyError {
                 Some(format!("add `use-sigstore-attachments: true` to what it says of {scope}, and run this again"))
             }
             Self::Registries { .. } => Some("mend it first: Podman reads all files there or none; containers-registries.d(5)".into()),
+            Self::Unshown(_) => Some("nothing was written: what would change has to be shown first".into()),
             Self::Changed { .. } => Some("run it again".into()),
             Self::NothingSigned { .. } => {
                 Some("release a signed image first, or write without the check: `--write --no-check`".into())
