@@ -59,6 +59,10 @@ pub async fn run(
     }
     tell(&plan, wanted)?;
     let writes = wanted.write && !plan.is_none();
+    if writes {
+        // Before the long check.
+        write::refuse_read_only(&plan)?;
+    }
     let cleaned = match wanted.check {
         true => {
             let probe = probe(settings, history).await?;
