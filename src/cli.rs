@@ -2,6 +2,8 @@
 //!
 //! What a value means is parsed in `inputs`. The flags come from its table, so that no input can be forgotten here.
 
+mod withhold;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -47,21 +49,28 @@ const VERIFY: [&str; 10] = [
     "ca",
 ];
 
+/// Inputs whose value may be a PEM text, which begins with dashes, or where such a text is given by mistake: then the
+/// error can say what belongs there.
+const DASHES: [&str; 6] =
+    ["ca", "key-file", "key-password-file", "public-key", "registry-token-file", "rekor-public-key"];
+
 const AFTER_HELP: &str = "\
 Secrets are never flags. They come from TAGSHIP_KEY, TAGSHIP_KEY_PASSWORD and TAGSHIP_REGISTRY_TOKEN in the \
 environment, from the files that --key-file, --key-password-file and --registry-token-file name, or, for registries, \
 from the user's own auth.json.
 
 Exit codes: 0 done, 1 the host said no, 2 wrong use or configuration, 3 build, 4 registry, 5 signing or verification, \
-6 hand-off.";
+6 hand-off, 7 done but not told: outputs or log could not be written.";
 
 /// Reads the command line. Help was shown, and so was what is wrong with a command line that is none: then there is
 /// nothing to do but to end with the code that is returned. (To end the program here would leave secrets in memory.)
+/// Nothing that is one of the secrets is shown, nor what may be one.
 ///
 /// # Errors
 /// The exit code, 0 after help.
-pub fn parse() -> Result<Asked, ExitCode> {
+pub fn parse(is_secret: impl Fn(&str) -> bool) -> Result<Asked, ExitCode> {
     let mut matches = command().try_get_matches().map_err(|error| {
+        let error = withhold::withhold(error, is_secret);
         // Nowhere is left to say that it could not be said.
         let _ = error.print();
         u8::try_from(error.exit_code()).unwrap_or(u8::MAX)
@@ -141,6 +150,7 @@ fn flag(input: &'static Input) -> Arg {
         .long(input.name)
         .value_parser(OsStringValueParser::new())
         .value_name(value_name(input.name))
+        .allow_hyphen_values(DASHES.contains(&input.name))
         .help(match input.default {
             Some(default) => format!("{} [default: {default}]", input.help),
             None => input.help.to_owned(),
@@ -227,6 +237,21 @@ mod tests {
             assert_eq!(flags.get_one::<OsString>("force"), Some(&expected.into()), "{line}");
         }
         assert!(parsed("tagship release --force true false").is_err());
+    }
+
+    #[test]
+    fn a_pem_text_may_be_a_flags_value() {
+        let pem = "-----BEGIN PUBLIC KEY-----\nx\n-----END PUBLIC KEY-----";
+        for (step, name) in DASHES.into_iter().flat_map(|name| [("release", name), ("verify", name)]) {
+            let line = ["tagship", step, &format!("--{name}"), pem, "--image", "r/a"];
+            let Ok(matches) = command().try_get_matches_from(line) else {
+                assert!(step == "verify" && !VERIFY.contains(&name), "{step} {name}");
+                continue;
+            };
+            let (_, flags) = matches.subcommand().expect(step);
+            assert_eq!(flags.get_one::<OsString>(name), Some(&pem.into()), "{name}");
+            assert_eq!(flags.get_one::<OsString>("image"), Some(&"r/a".into()), "{name}");
+        }
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub enum Code {
     Signing = 5,
     /// No host there, or no answer in time.
     Handoff = 6,
+    /// All was done, and what came of it could not be written: the step's outputs, or the log.
+    Untold = 7,
     /// The run was interrupted: 128 and the number of SIGTERM, as shells have it.
     Interrupted = 143,
 }
@@ -71,6 +73,9 @@ pub enum ProcessError {
     /// Later steps of the workflow would not know what was done.
     #[error("cannot write the step's outputs")]
     Outputs(#[source] std::io::Error),
+    /// Nobody knows what was done.
+    #[error("cannot write to standard output")]
+    Log(#[source] std::io::Error),
 }
 
 impl Explain for ProcessError {
@@ -79,6 +84,21 @@ impl Explain for ProcessError {
             ProcessError::Secrets(_) => "unsafe-process",
             ProcessError::Runtime(_) => "no-threads",
             ProcessError::Outputs(_) => "outputs-unwritten",
+            ProcessError::Log(_) => "log-unwritten",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            ProcessError::Secrets(_) | ProcessError::Runtime(_) => None,
+            ProcessError::Outputs(_) => Some(
+                "nothing that was done is undone; mend the file that GITHUB_OUTPUT or FORGEJO_OUTPUT names (is its disk \
+                 full?), and run it again: what is there already is not made again"
+                    .to_owned(),
+            ),
+            ProcessError::Log(_) => {
+                Some("nothing that was done is undone; send the output to where it can be written".to_owned())
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ mod hide;
 mod panic;
 mod summary;
 
-use std::io::{IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,7 @@ impl Style {
     /// The style for the tool's standard output: colour on a terminal only, and not with `NO_COLOR` (no-color.org).
     #[must_use]
     pub fn for_tool(no_color: bool) -> Style {
-        if !no_color && std::io::stdout().is_terminal() { Style::Terminal } else { Style::Plain }
+        if !no_color && io::stdout().is_terminal() { Style::Terminal } else { Style::Plain }
     }
 }
 
@@ -54,6 +54,8 @@ struct State {
     out: Box<dyn Write + Send>,
     group: Option<Group>,
     hidden: Hidden,
+    /// Why a line could not be written, the first time.
+    failed: Option<io::Error>,
 }
 
 struct Group {
@@ -64,11 +66,11 @@ impl Log {
     /// A log on standard output.
     #[must_use]
     pub fn stdout(style: Style) -> Log {
-        Log::to(style, Box::new(std::io::stdout()))
+        Log::to(style, Box::new(io::stdout()))
     }
 
     fn to(style: Style, out: Box<dyn Write + Send>) -> Log {
-        Log { style, state: Mutex::new(State { out, group: None, hidden: Hidden::new() }) }
+        Log { style, state: Mutex::new(State { out, group: None, hidden: Hidden::new(), failed: None }) }
     }
 
     /// Opens a group with a heading. An open one is closed first: groups do not nest in Forgejo.
@@ -121,6 +123,11 @@ impl Log {
         self.lock().hidden.add(secret);
     }
 
+    /// Why something could not be written, if that happened. Who no longer reads wants no more: a closed pipe is none.
+    pub fn failed(&self) -> Option<io::Error> {
+        self.lock().failed.take().filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
+    }
+
     /// Shows the final summary.
     pub fn summary(&self, summary: &Summary) {
         self.end();
@@ -166,10 +173,20 @@ impl Log {
 
 impl State {
     fn write(&mut self, line: &str) {
-        // One write a line: concurrent writers to the same pipe cannot split it. A log that cannot be written has no
-        // place to say so, and the release goes on.
-        let _ = self.out.write_all(format!("{line}\n").as_bytes()).and_then(|()| self.out.flush());
+        // One write a line: concurrent writers to the same pipe cannot split it. If it cannot be written, the release
+        // goes on, and that is said at its end.
+        let written = self.out.write_all(format!("{line}\n").as_bytes()).and_then(|()| self.out.flush());
+        if let Err(error) = written {
+            self.failed.get_or_insert(error);
+        }
     }
+}
+
+/// Says on standard error why the log could not be written.
+pub fn last_words(error: &dyn Explain) {
+    let hint = error.hint().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+    // No place is left to say that this could not be said.
+    let _ = io::stderr().write_all(format!("error: {}\n{hint}", explain::chain(error)).as_bytes());
 }
 
 #[cfg(test)]
@@ -191,12 +208,12 @@ pub(crate) mod testing {
     }
 
     impl Write for Printed {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().expect("unpoisoned").extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
-        fn flush(&mut self) -> std::io::Result<()> {
+        fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
     }
@@ -299,6 +316,27 @@ mod tests {
         log.quote(&"ä".repeat(100_000));
         assert!(printed.text().len() < 64 * 1024);
         assert!(printed.text().ends_with("(cut)\n"));
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_known_at_the_end() {
+        struct Refuses(io::ErrorKind);
+        impl Write for Refuses {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(self.0.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        for (kind, expected) in
+            [(io::ErrorKind::StorageFull, Some(io::ErrorKind::StorageFull)), (io::ErrorKind::BrokenPipe, None)]
+        {
+            let log = Log::to(Style::Plain, Box::new(Refuses(kind)));
+            assert!(log.failed().is_none());
+            log.say("one");
+            assert_eq!(log.failed().map(|error| error.kind()), expected);
+        }
     }
 
     #[test]

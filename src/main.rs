@@ -31,7 +31,8 @@ fn main() -> ExitCode {
 fn work(started: Instant) -> ExitCode {
     // Before there is a second thread, and before anything can fail with a secret in memory.
     let prepared = sys::harden().and_then(|()| Secrets::take());
-    let asked = match tagship::cli::parse() {
+    let is_secret = |text: &str| prepared.as_ref().is_ok_and(|secrets| secrets.are_in(text));
+    let asked = match tagship::cli::parse(is_secret) {
         Ok(asked) => asked,
         Err(code) => return code,
     };
@@ -41,11 +42,21 @@ fn work(started: Instant) -> ExitCode {
     };
     let log = Log::stdout(style);
     let done = match prepared {
-        Ok(secrets) => run(asked, secrets, started, &log),
+        Ok(secrets) => {
+            // Before any of what was given is looked at: what is wrong with it may be shown.
+            secrets.each(|secret| log.hide(secret));
+            run(asked, secrets, started, &log)
+        }
         Err(source) => Err(vec![Failure::new(Code::Usage, ProcessError::Secrets(source))]),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => match log.failed() {
+            Some(source) => {
+                tagship::log::last_words(&ProcessError::Log(source));
+                Code::Untold.into()
+            }
+            None => ExitCode::SUCCESS,
+        },
         Err(failures) => {
             failures.iter().for_each(|failure| log.error(&*failure.error));
             failures.first().map_or(ExitCode::SUCCESS, |failure| failure.code.into())

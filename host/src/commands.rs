@@ -20,7 +20,7 @@ use crate::{
         policy::{self, ContainersPlaces, PolicyError},
         recover, retry, rollback, status,
     },
-    report::{self, Urgency},
+    report::{self, Unwritten, Urgency},
     requests::Requests,
     services::UserManager,
     state_dir::{Lock, StateDir, StateError},
@@ -42,6 +42,9 @@ pub enum Error {
     /// Podman's policy could not be made or proven.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// What was asked for could not be shown.
+    #[error(transparent)]
+    Unwritten(#[from] Unwritten),
     /// What is known cannot be written down.
     #[error("cannot write the status as JSON")]
     Json(#[source] serde_json::Error),
@@ -77,6 +80,7 @@ impl Explain for Error {
             Self::NothingEarlier(error) => error.kind(),
             Self::Policy(error) => error.kind(),
             Self::Journald(_) => "journald",
+            Self::Unwritten(error) => error.kind(),
             Self::Json(_) => "json",
         }
     }
@@ -87,6 +91,7 @@ impl Explain for Error {
             Self::NothingEarlier(error) => error.hint(),
             Self::Policy(error) => error.hint(),
             Self::Journald(_) => Some("`journalctl TAGSHIP_APP=APP` as this user must work".into()),
+            Self::Unwritten(error) => error.hint(),
             Self::Json(_) => None,
         }
     }
@@ -103,7 +108,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Recover { app } => recover(&app).await,
         Command::Rollback { app, list: true, .. } => {
             places.load(&app)?;
-            report::output(&rollback::list(&History::open(&StateDir::open(&app)?)?));
+            report::output(&rollback::list(&History::open(&StateDir::open(&app)?)?))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Rollback { app, tag, .. } => {
@@ -120,10 +125,10 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::History { app, json } => {
             let (verdicts, damaged) = History::verdicts(&StateDir::open(&app)?, journald::ENTRIES)?;
             let past = history::Past::new(verdicts, damaged, &journald::verdicts(&app).await?);
-            match json {
-                true => report::output(&format!("{}\n", serde_json::to_string_pretty(&past).map_err(Error::Json)?)),
-                false => report::output(&past.render()),
-            }
+            report::output(&match json {
+                true => format!("{}\n", serde_json::to_string_pretty(&past).map_err(Error::Json)?),
+                false => past.render(),
+            })?;
             let urgency = if past.agrees() { Urgency::Notice } else { Urgency::Warning };
             past.remarks().iter().for_each(|remark| report::line(urgency, remark));
             Ok(if past.agrees() { ExitCode::SUCCESS } else { ExitCode::from(1) })
@@ -133,10 +138,10 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
             let state = StateDir::open(&app)?;
             let (history, requests) = (History::open(&state)?, Requests::open(state)?);
             let overview = status::look(&RealHost, &settings, &history, &requests).await?;
-            match json {
-                true => report::output(&format!("{}\n", serde_json::to_string_pretty(&overview).map_err(Error::Json)?)),
-                false => report::output(&overview.render(report::colours())),
-            }
+            report::output(&match json {
+                true => format!("{}\n", serde_json::to_string_pretty(&overview).map_err(Error::Json)?),
+                false => overview.render(report::colours()),
+            })?;
             Ok(ExitCode::SUCCESS)
         }
     }

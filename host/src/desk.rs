@@ -25,7 +25,7 @@ use crate::{
     report::{self, Told},
     state_dir::{StateDir, StateError},
     trust::Rejected,
-    verify::{Approved, Denied, Registry},
+    verify::{self, Approved, Denied, Registry},
 };
 
 pub use words::{in_the_way, refusal};
@@ -169,11 +169,14 @@ impl<'h, H: Host> Desk<'h, H> {
 
     /// What would keep a deploy from beginning, as far as it shows without a request: a sentence for each.
     pub async fn obstacles(&self, settings: &Settings) -> Vec<String> {
+        let mut obstacles: Vec<String> = verify::doubt(&settings.verify).into_iter().collect();
         let adapters = match self.host.adapters(settings).await {
             Ok(adapters) => adapters,
-            Err(failure) => return vec![words(&failure, &[])],
+            Err(failure) => {
+                obstacles.push(words(&failure, &[]));
+                return obstacles;
+            }
         };
-        let mut obstacles = Vec::new();
         for name in settings.before.iter().chain(settings.all_services()) {
             let unit = adapters.units.inspect(name).await.map_err(|error| Failure::of(&error).at(name));
             if let Err(failure) = unit.and_then(|unit| deploy::check_loaded(name, &unit)) {

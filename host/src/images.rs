@@ -80,8 +80,12 @@ impl Explain for ImagesError {
             "run `podman login` as the app's user with an account that may read the image"
         } else if says(&["x509", "certificate"]) {
             "put the registry's CA where Podman looks: /etc/containers/certs.d/REGISTRY/ca.crt, or the system's store"
+        } else if says(&["no signature exists"]) {
+            "Podman's policy wants a signature at the image's `.sig` tag, and there is none: release with \
+             `signature-formats: sig,bundle`, the action's default"
         } else if says(&["signature", "policy"]) {
-            "the host's policy.json refuses the image: compare its key with the one in the app's configuration"
+            "Podman's policy.json refuses the image: if `verify` in the app's configuration has changed since, as in a \
+             key's rotation, run `tagship-host policy APP --write`; else compare the keys of both"
         } else {
             return None;
         };
@@ -320,7 +324,10 @@ mod tests {
         assert!(hint("writing blob: no space left on device").unwrap().contains("disk"));
         assert!(hint("unauthorized: authentication required").unwrap().contains("podman login"));
         assert!(hint("tls: x509: certificate signed by unknown authority").unwrap().contains("CA"));
-        assert!(hint("A signature was required, but no signature exists").unwrap().contains("policy.json"));
+        let unsigned = hint("Source image rejected: A signature was required, but no signature exists").unwrap();
+        assert!(unsigned.contains("`.sig`") && unsigned.contains("signature-formats"), "{unsigned}");
+        let foreign = hint("Source image rejected: cryptographic signature verification failed").unwrap();
+        assert!(foreign.contains("tagship-host policy APP --write"), "{foreign}");
         assert_eq!(hint("something else"), None);
     }
 }

@@ -77,10 +77,36 @@ pub fn warning(error: &dyn Explain) {
     }
 }
 
-/// Prints a command's result: the text as it is, which the caller has made safe.
-pub fn output(text: &str) {
-    let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+/// A command's result that could not be printed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to standard output")]
+pub struct Unwritten(#[source] io::Error);
+
+impl Explain for Unwritten {
+    fn kind(&self) -> &'static str {
+        "output-unwritten"
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("send the output to where it can be written and read".into())
+    }
+}
+
+/// Prints a command's result: the text as it is, which the caller has made safe. Who stops reading wants no more of it.
+pub fn output(text: &str) -> Result<(), Unwritten> {
+    match shown(text) {
+        Err(Unwritten(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+/// Prints what must have been there to be read before anything is done.
+pub fn shown(text: &str) -> Result<(), Unwritten> {
+    put(&mut io::stdout().lock(), text)
+}
+
+fn put(out: &mut impl Write, text: &str) -> Result<(), Unwritten> {
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Unwritten)
 }
 
 /// Whether a person watches what is told.
@@ -286,6 +312,16 @@ mod tests {
                 "TAGSHIP_BY=request",
             ]
         );
+    }
+
+    #[test]
+    fn what_could_not_be_printed_is_an_error() {
+        let mut full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let error = put(&mut full, "x").unwrap_err();
+        assert_eq!(explain::chain(&error), "cannot write to standard output: No space left on device (os error 28)");
+        let (reader, mut writer) = io::pipe().unwrap();
+        drop(reader);
+        assert!(put(&mut writer, "x").is_err(), "a closed pipe, too: who asks decides");
     }
 
     #[test]

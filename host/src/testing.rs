@@ -85,6 +85,13 @@ pub(crate) fn image_of(digest: Digest) -> ImageId {
     Digest::of(digest.hex().as_bytes()).hex().try_into().unwrap()
 }
 
+/// A public key on P-384, as OpenSSL writes it.
+pub(crate) const P384: &str = "-----BEGIN PUBLIC KEY-----\n\
+    MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEp45dYQ+kmIZ3XNKCZ80lSOb/pgLzh8OK\n\
+    BRxIKuHBlB40yOYxTnDCdflCJYwz9Oao++RVRX5pGfeUL3p2b3IYr1bgyV3f5qKw\n\
+    PYuHxT7f6K8TZr0YDawzzUdreGWThFhO\n\
+    -----END PUBLIC KEY-----\n";
+
 /// The settings of an app of two services that trusts this key.
 pub(crate) fn settings(key: &Signer, handoff: &std::path::Path) -> Settings {
     let service = |name: &str| name.parse::<ServiceName>().unwrap();

@@ -12,7 +12,7 @@ use tagship_core::{
     reference::{Digest, ImageRef, Repository, Tag},
     registry::{Client, RegistryError},
     signature::{
-        self, AnnotationRule, CheckError, Evidence, Expectation, KeyError, Policy, PublicKey, Verified, verify,
+        self, AnnotationRule, CheckError, Evidence, Expectation, KeyError, Policy, PublicKey, Rekor, Verified, verify,
     },
     tls::{Roots, RootsError},
 };
@@ -295,6 +295,20 @@ async fn settle(
     Ok(Approved { release, verified })
 }
 
+/// Why no image can ever be verified by these settings, if that is so.
+pub fn doubt(settings: &VerifySettings) -> Option<String> {
+    let keys = keys(settings).ok()?;
+    if settings.rekor != Rekor::Required || keys.iter().any(|key| key.algorithm().is_logged()) {
+        return None;
+    }
+    let names: Vec<String> = keys.iter().map(|key| format!("{} ({})", key.name(), key.algorithm())).collect();
+    Some(format!(
+        "no signature can count: `rekor: required` wants it recorded by a transparency log, and none records those of {} \
+         so that it verifies; name an ECDSA P-256 key in `verify.keys`, or set `rekor: off`",
+        names.join(" and ")
+    ))
+}
+
 /// What a request may do. A signature counts only where one is needed; elsewhere it grants nothing and costs nothing.
 fn authority(settings: &Settings, asked: &Asked) -> Result<Authority, Denied> {
     let rollback = matches!(asked, Asked::Full(received) if received.request.rollback);
@@ -326,4 +340,34 @@ fn policy(settings: &VerifySettings, annotations: AnnotationRule) -> Result<Poli
 
 fn keys(settings: &VerifySettings) -> Result<Vec<PublicKey>, KeyError> {
     settings.keys.iter().map(|file| PublicKey::from_pem(file.path().display().to_string(), file.bytes())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{
+        config::RootFile,
+        testing::{self, P384},
+    };
+
+    #[test]
+    fn keys_whose_signatures_no_log_records_are_doubted_where_a_record_is_wanted() {
+        let mut settings = testing::settings(&testing::Signer::new(), Path::new("/handoff")).verify;
+        let (p256, p384) = (PublicKey::public_log().to_pem(), P384);
+        for (rekor, keys, doubted) in [
+            (Rekor::Required, vec![p384], true),
+            (Rekor::Required, vec![p384, &p256], false),
+            (Rekor::Required, vec![p256.as_str()], false),
+            (Rekor::WhenPresent, vec![p384], false),
+            (Rekor::Off, vec![p384], false),
+        ] {
+            settings.rekor = rekor;
+            settings.keys = keys.iter().map(|pem| RootFile::for_test("/k.pub", pem.as_bytes())).collect();
+            let doubt = doubt(&settings);
+            assert_eq!(doubt.is_some(), doubted, "{rekor:?}");
+            assert!(doubt.is_none_or(|text| text.contains("/k.pub (ECDSA P-384)")));
+        }
+    }
 }

@@ -27,7 +27,7 @@ pub async fn command(
         }
     }
     if let Err(source) = files.write_outputs(&report.outputs) {
-        report.failures.push(Failure::new(Code::Usage, ProcessError::Outputs(source)));
+        report.failures.push(Failure::new(Code::Untold, ProcessError::Outputs(source)));
     }
     if report.failures.is_empty() { Ok(()) } else { Err(report.failures) }
 }

@@ -12,7 +12,7 @@ use crate::failure::{Code, Failure};
 use crate::inputs::{Check, CheckKey, Key};
 use crate::log::Log;
 use crate::signing::key::SigningKey;
-use crate::steps::preflight::trust;
+use crate::steps::preflight::{self, trust};
 
 /// Why an image is not verified.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +72,7 @@ impl Explain for VerifyCommandError {
 /// # Errors
 /// When its signatures cannot be had, or none counts.
 pub async fn command(check: Check, log: &Log) -> Result<(), Failure> {
+    check.each_secret(|secret| log.hide(secret));
     let usage = |error: CredentialError| Failure::new(Code::Usage, error);
     let roots = Roots::load(check.access.ca.as_deref()).map_err(|error| Failure::new(Code::Usage, error))?;
     let files = check.access.auth_files();
@@ -91,6 +92,7 @@ pub async fn command(check: Check, log: &Log) -> Result<(), Failure> {
         }
     };
     let policy = trust(key, check.log.as_ref())?;
+    preflight::doubt(&policy).iter().for_each(|doubt| log.warn(doubt));
     let verified =
         run(&client, &check.image, check.target, &policy).await.map_err(|error| Failure::new(error.code(), error))?;
     report(&verified).iter().for_each(|line| log.say(line));

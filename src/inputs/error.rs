@@ -35,12 +35,12 @@ pub enum InputError {
         hint: String,
     },
     /// A value outside of its grammar.
-    #[error("{name} is {}: {why}", shown(value))]
+    #[error("{name} is {}: {why}", shown(value.as_deref()))]
     Invalid {
         /// The input.
         name: &'static str,
-        /// Its value.
-        value: String,
+        /// Its value, unless it may hold a secret.
+        value: Option<String>,
         /// What is wrong with it.
         why: String,
     },
@@ -61,6 +61,14 @@ pub enum InputError {
         inputs: &'static str,
         /// Why they do.
         why: &'static str,
+    },
+    /// A secret in what everybody who has the image can read. It is not shown.
+    #[error("{name} holds what {secret} keeps secret, and would publish it")]
+    Published {
+        /// The input.
+        name: &'static str,
+        /// The input that gives the secret.
+        secret: &'static str,
     },
     /// A secret where the path of its file belongs. It is not shown.
     #[error("{name} names no file; what it says is not shown, for it may be the secret itself")]
@@ -95,7 +103,11 @@ impl InputError {
     }
 
     pub(super) fn invalid(name: &'static str, value: &str, why: impl ToString) -> InputError {
-        InputError::Invalid { name, value: value.to_owned(), why: why.to_string() }
+        InputError::Invalid { name, value: Some(value.to_owned()), why: why.to_string() }
+    }
+
+    pub(super) fn unshown(name: &'static str, why: impl ToString) -> InputError {
+        InputError::Invalid { name, value: None, why: why.to_string() }
     }
 }
 
@@ -107,6 +119,7 @@ impl Explain for InputError {
             InputError::Missing { .. } => "missing-input",
             InputError::Invalid { .. } | InputError::Line { .. } | InputError::NotAPath { .. } => "invalid-input",
             InputError::Conflict { .. } => "contradictory-input",
+            InputError::Published { .. } => "published-secret",
             InputError::Unreadable { .. } => "unreadable-input",
         }
     }
@@ -123,17 +136,23 @@ impl Explain for InputError {
             InputError::NotAPath { meant, .. } => Some(format!(
                 "check the path, and the volume that brings the file; the secret itself is given as {meant}"
             )),
+            InputError::Published { name, secret } => {
+                Some(format!("leave it out of {name}; where that was published before, give a new secret as {secret}"))
+            }
             InputError::Invalid { .. } | InputError::Line { .. } | InputError::Conflict { .. } => None,
         }
     }
 }
 
-/// A value for a message: quoted, escaped, and short, in case somebody gave a whole file.
-fn shown(value: &str) -> String {
+/// A value for a message: quoted and escaped, whole or not at all. Part of a secret would not be found any more by what
+/// hides secrets in the log.
+fn shown(value: Option<&str>) -> String {
     const LONGEST: usize = 120;
-    let short: String = value.chars().take(LONGEST).collect();
-    let dots = if short.len() < value.len() { "…" } else { "" };
-    format!("“{}{dots}”", text::escape(&short))
+    match value {
+        Some(value) if value.len() <= LONGEST && value.lines().count() <= 1 => format!("“{}”", text::escape(value)),
+        Some(value) => format!("not shown ({} bytes)", value.len()),
+        None => "not shown".to_owned(),
+    }
 }
 
 /// How many letters must be put in, taken out or replaced to make one word the other (Levenshtein).
@@ -173,9 +192,10 @@ mod tests {
     }
 
     #[test]
-    fn a_long_value_is_cut_and_escaped() {
-        let error = InputError::invalid("tag", &"::x\n".repeat(1000), "no tag");
-        let message = error.to_string();
-        assert!(message.len() < 1200 && !message.contains('\n'), "{message}");
+    fn a_value_is_shown_whole_and_escaped_or_not_at_all() {
+        let message = |value: &str| InputError::invalid("tag", value, "no tag").to_string();
+        assert_eq!(message("::x"), "tag is “\\u{3a}:x”: no tag");
+        assert_eq!(message("a\nb"), "tag is not shown (3 bytes): no tag");
+        assert_eq!(message(&"x".repeat(1000)), "tag is not shown (1000 bytes): no tag");
     }
 }

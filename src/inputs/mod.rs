@@ -191,16 +191,31 @@ impl Inputs {
 
     /// Hands out each secret that must not show in a log, with the one form of it that only we know how to derive: the
     /// value of a Basic authorization header (RFC 7617 section 2).
-    pub fn each_secret(&self, mut hide: impl FnMut(&str)) {
-        if let Some((user, secret)) = &self.access.login
-            && let Some(secret) = secret.expose_str()
-        {
-            hide(secret);
-            hide(&format!("{user}:{secret}"));
-        }
-        if let Some(key) = &self.key {
-            [&key.pem, &key.password].into_iter().filter_map(Secret::expose_str).for_each(hide);
-        }
+    pub fn each_secret(&self, hide: impl FnMut(&str)) {
+        each_secret(&self.access, self.key.as_ref(), hide);
+    }
+}
+
+impl Check {
+    /// As [`Inputs::each_secret`].
+    pub fn each_secret(&self, hide: impl FnMut(&str)) {
+        let key = match &self.key {
+            CheckKey::Public(_) => None,
+            CheckKey::Private(key) => Some(key),
+        };
+        each_secret(&self.access, key, hide);
+    }
+}
+
+fn each_secret(access: &Access, key: Option<&Key>, mut hide: impl FnMut(&str)) {
+    if let Some((user, secret)) = &access.login
+        && let Some(secret) = secret.expose_str()
+    {
+        hide(secret);
+        hide(&format!("{user}:{secret}"));
+    }
+    if let Some(key) = key {
+        [&key.pem, &key.password].into_iter().filter_map(Secret::expose_str).for_each(hide);
     }
 }
 

@@ -15,6 +15,7 @@ use tagship_core::secret::Secret;
 use tagship_core::signature::annotations::MEANINGFUL;
 use tagship_core::signature::{Format, Formats};
 
+use super::secrets::is_in;
 use super::{
     Access, Build, Check, CheckKey, Form, Handoff, InputError, Inputs, Key, Origin, Pem, Raw, Step, TransparencyLog,
     lines,
@@ -69,7 +70,28 @@ impl Inputs {
             origin,
         };
         inputs.check()?;
+        inputs.publishes_no_secret()?;
         Ok(inputs)
+    }
+
+    /// Names, annotations and labels are there for everybody who may read the image; an annotation is in the log as well.
+    fn publishes_no_secret(&self) -> Result<(), InputError> {
+        let login = self.access.login.iter().map(|(_, secret)| ("registry-token", secret));
+        let key = self.key.iter().flat_map(|key| [("key", &key.pem), ("key-password", &key.password)]);
+        let secrets: Vec<_> = login.chain(key).collect();
+        let image = self.image.to_string();
+        let names = [("image", image.as_str()), ("tag", self.tag.as_str())];
+        let moving = self.moving_tag.iter().map(|tag| ("moving-tag", tag.as_str()));
+        let pairs = [("annotations", &self.annotations), ("labels", &self.build.labels)];
+        let pairs = pairs.into_iter().flat_map(|(input, pairs)| {
+            pairs.iter().flat_map(move |(name, value)| [(input, name.as_str()), (input, value.as_str())])
+        });
+        for (name, text) in names.into_iter().chain(moving).chain(pairs) {
+            if let Some((secret, _)) = secrets.iter().find(|(_, secret)| is_in(secret, text)) {
+                return Err(InputError::Published { name, secret });
+            }
+        }
+        Ok(())
     }
 
     /// What each value alone cannot show.
@@ -166,7 +188,7 @@ fn parse_steps(text: Option<&str>) -> Result<Vec<Step>, InputError> {
     let mut steps = Vec::new();
     for word in text.split([',', '\n', ' ']).map(str::trim).filter(|word| !word.is_empty()) {
         let Some(step) = Step::ALL.into_iter().find(|step| step.name() == word) else {
-            return Err(InputError::invalid("steps", text, format!("there is no step {word:?}")));
+            return Err(InputError::invalid("steps", text, "the steps are build, push, sign, deploy and promote"));
         };
         if steps.contains(&step) {
             return Err(InputError::invalid("steps", text, format!("{step} is there twice")));
@@ -283,8 +305,13 @@ fn annotations(raw: &Raw) -> Result<BTreeMap<String, String>, InputError> {
 }
 
 fn transparency_log(raw: &Raw) -> Result<Option<TransparencyLog>, InputError> {
-    let text = raw.get("rekor-url").unwrap_or_default();
-    let wrong = |why: &dyn ToString| InputError::invalid("rekor-url", text, why.to_string());
+    const NAME: &str = "rekor-url";
+    let text = raw.get(NAME).unwrap_or_default();
+    // What stands before an @ may be a password.
+    let wrong = |why: &dyn ToString| match text.contains('@') {
+        true => InputError::unshown(NAME, why.to_string()),
+        false => InputError::invalid(NAME, text, why.to_string()),
+    };
     let url = reqwest::Url::parse(text).map_err(|error| wrong(&error))?;
     if !matches!(url.scheme(), "https" | "http") || !url.has_host() {
         return Err(wrong(&"it is no http or https address"));

@@ -81,7 +81,7 @@ impl Raw {
 fn text(input: &Input, value: &OsStr) -> Result<String, InputError> {
     match value.to_str() {
         Some(text) => Ok(text.to_owned()),
-        None => Err(InputError::invalid(input.name, &value.to_string_lossy(), "it is not UTF-8 text")),
+        None => Err(InputError::unshown(input.name, "it is not UTF-8 text")),
     }
 }
 

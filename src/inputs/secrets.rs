@@ -47,9 +47,30 @@ impl Secrets {
         Secrets(secrets)
     }
 
+    /// Hands out each of them, to have it hidden.
+    pub fn each(&self, hide: impl FnMut(&str)) {
+        self.0.values().filter_map(Secret::expose_str).for_each(hide);
+    }
+
+    /// Whether a text holds one of them.
+    #[must_use]
+    pub fn are_in(&self, text: &str) -> bool {
+        self.0.values().any(|secret| is_in(secret, text))
+    }
+
     pub(super) fn remove(&mut self, name: &str) -> Option<Secret> {
         self.0.remove(name)
     }
+}
+
+/// Whether a text holds a secret, or one of its telling lines. A short one may be part of a word by chance, so it has to
+/// be the whole text; one of less than four letters is nobody's secret.
+pub(super) fn is_in(secret: &Secret, text: &str) -> bool {
+    const SHORTEST: usize = 4;
+    const SHORT: usize = 8;
+    let Some(secret) = secret.expose_str().map(str::trim) else { return false };
+    let mut lines = secret.lines().map(str::trim).filter(|line| line.len() >= SHORT && !line.starts_with("-----"));
+    lines.any(|line| text.contains(line)) || (secret.len() >= SHORTEST && text.trim() == secret)
 }
 
 /// Where an input's secret may be: the action's variable, the tool's, and the bare name under which runners pass each
@@ -86,6 +107,25 @@ mod tests {
         let mut secrets = of(&[("INPUT_KEY", ""), ("key-password", "bare"), ("FORGEJO_TOKEN", "t")]);
         for name in ["key", "key-password", "registry-token"] {
             assert_eq!(get(&mut secrets, name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_holds_a_secret_is_known() {
+        let pem = "-----BEGIN PRIVATE KEY-----\neyJrZGYiOnsi\n-----END PRIVATE KEY-----\n";
+        for (secret, text, expected) in [
+            ("hunter22", "x hunter22", true),
+            ("hunter22\n", "hunter22", true),
+            ("hunter22", "hunter2", false),
+            ("demo", "git.example.org/demo", false),
+            ("demo", "demo", true),
+            ("abc", "abc", false),
+            ("", "", false),
+            (pem, "a eyJrZGYiOnsi b", true),
+            (pem, pem, true),
+            (pem, "-----BEGIN PRIVATE KEY-----", false),
+        ] {
+            assert_eq!(of(&[("INPUT_KEY", secret)]).are_in(text), expected, "{secret:?} in {text:?}");
         }
     }
 

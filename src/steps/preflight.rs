@@ -114,6 +114,7 @@ pub async fn run(inputs: &mut Inputs, must_be_mount: bool, log: &Log) -> Result<
     let registry = check.passed(registry).flatten();
     let key = check.passed(key).flatten();
     let policy = check.passed(policy(inputs, key.as_ref())).flatten();
+    policy.iter().filter_map(doubt).for_each(|doubt| log.warn(&doubt));
     let rekor = check.passed(connect_log(inputs, policy.as_ref(), &roots)).flatten();
     let place = check.passed(find_host(inputs, must_be_mount, log)).flatten();
     if !failures.is_empty() {
@@ -237,6 +238,20 @@ pub fn trust(key: PublicKey, log: Option<&TransparencyLog>) -> Result<Policy, Fa
     })
 }
 
+/// Why no signature can count under a policy, if that is so.
+#[must_use]
+pub fn doubt(policy: &Policy) -> Option<String> {
+    let key = policy.keys.first().filter(|key| !key.algorithm().is_logged())?;
+    (policy.rekor == Rekor::Required).then(|| {
+        format!(
+            "no signature by {} can count with a transparency log: none records those of {} keys so that it verifies; \
+             use an ECDSA P-256 key, or set tlog to false",
+            key.name(),
+            key.algorithm()
+        )
+    })
+}
+
 fn log_key(log: &TransparencyLog) -> Result<PublicKey, Failure> {
     match &log.public_key {
         Some(pem) => PublicKey::of_log(&pem.name, &pem.bytes).map_err(|error| Failure::new(Code::Usage, error)),
@@ -270,4 +285,25 @@ fn find_host(inputs: &Inputs, must_be_mount: bool, log: &Log) -> Result<Option<P
         }
     }
     Ok(Some(place))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const P384: &str = "-----BEGIN PUBLIC KEY-----\n\
+        MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEp45dYQ+kmIZ3XNKCZ80lSOb/pgLzh8OK\n\
+        BRxIKuHBlB40yOYxTnDCdflCJYwz9Oao++RVRX5pGfeUL3p2b3IYr1bgyV3f5qKw\n\
+        PYuHxT7f6K8TZr0YDawzzUdreGWThFhO\n\
+        -----END PUBLIC KEY-----\n";
+
+    #[test]
+    fn a_key_whose_signatures_no_log_records_is_doubted_where_a_record_is_wanted() {
+        let log = TransparencyLog { url: "https://rekor.test".parse().unwrap(), public_key: None };
+        let p384 = || PublicKey::from_pem("public-key", P384.as_bytes()).unwrap();
+        let doubted = |key, log| trust(key, log).map(|policy| doubt(&policy)).unwrap_or_default();
+        assert!(doubted(p384(), Some(&log)).is_some_and(|text| text.contains("ECDSA P-384")));
+        assert_eq!(doubted(p384(), None), None);
+        assert_eq!(doubted(PublicKey::public_log(), Some(&log)), None);
+    }
 }

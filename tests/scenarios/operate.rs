@@ -33,6 +33,9 @@ fn status_tells_what_runs(host: &Host) {
     let tag = release.tag();
     release.run().ok();
     host.app("tagship-host status demo").ok().says(&tag).says("demo-web").says("demo-flower").says("healthy");
+    for command in ["status demo", "status demo --json", "rollback demo --list", "policy demo"] {
+        host.app(&format!("tagship-host {command} >/dev/full")).exits(1).says("cannot write to standard output");
+    }
     host.app("tagship-host status nothing-of-this-name").exits(2).says("nothing-of-this-name").says("hint:");
 }
 
@@ -47,6 +50,8 @@ fn verify_checks_as_the_host_does(host: &Host) {
         ))
     };
     verify(&tag, "/etc/containers/cosign-app.pub").ok().says(&tag);
+    verify(&tag, "\"$(cat /etc/containers/cosign-app.pub)\"").ok().says(&tag);
+    verify(&tag, "/etc/containers/cosign-app.pub >/dev/full").exits(7).says("cannot write to standard output");
     host.app("cd; rm -f stranger.*; TAGSHIP_KEY_PASSWORD=long-enough tagship keygen --output stranger").ok();
     verify(&tag, "~/stranger.pub").exits(5).says("hint:");
 }

@@ -142,6 +142,15 @@ fn shown_only(host: &Host) {
     // Tried before it is written, by real pulls, and nothing of these stays.
     policy(host, "--check").ok().says("podman pulls it").says("podman refuses").never_says("wrote");
     assert_eq!(before, traces(host));
+    // Where the user is does not matter, even if he may not be there.
+    host.app("mkdir ~/closed; cd ~/closed; chmod 0 .; tagship-host policy demo --check; ended=$?; rmdir ~/closed; exit $ended")
+        .ok()
+        .says("podman pulls it");
+    // What nobody could read is not written, whoever could not.
+    for nowhere in [">/dev/full", "| true; exit ${PIPESTATUS[0]}"] {
+        policy(host, &format!("--write {nowhere}")).exits(1).says("cannot write to standard output").says("hint:");
+        assert_eq!(before, traces(host), "{nowhere}");
+    }
 }
 
 fn written_and_enforced(host: &Host) {
@@ -255,6 +264,10 @@ fn unreadable(host: &Host) {
     }
     host.app(&format!("rm {POLICY}; mkdir {REGISTRIES}; printf 'docker: [' >{REGISTRIES}/bad.yaml")).ok();
     policy(host, "").exits(2).says("bad.yaml").says("hint:");
+    host.app(&format!("rm -r {REGISTRIES}; cp /etc/containers/policy.json {POLICY}; chmod 0444 {POLICY}")).ok();
+    let before = traces(host);
+    policy(host, "--write").exits(2).says("policy.json is read-only").says("hint:");
+    assert_eq!(before, traces(host), "a read-only file");
 }
 
 fn several_keys(host: &Host) {

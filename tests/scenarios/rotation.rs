@@ -124,7 +124,13 @@ fn rotated(host: &Host) {
     newest.run().ok();
     // A job that is run once more for an old version has a hint that leads to the next step.
     rotation.quietly("an old job, run again", || {
-        rotation.new_key(host.release().of(&kept_tag)).run().exits(4).says("sign,deploy,promote");
+        rotation
+            .new_key(host.release().of(&kept_tag))
+            .run()
+            .exits(4)
+            .says("exists in the registry as")
+            .says("and is not this release")
+            .says("sign,deploy,promote");
     });
     rotation.quietly("signed again", || rotation.step("4.", &kept_tag));
     rotation.quietly("the host forgets the old key", || rotation.step("5.", ""));

@@ -41,6 +41,7 @@ pub fn encode(entry: &Entry) -> Result<String, serde_json::Error> {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[serde(expecting = "an object")]
 struct Bundle {
     #[serde(rename = "SignedEntryTimestamp")]
     signed_entry_timestamp: String,

@@ -162,6 +162,7 @@ pub fn parse(media_type: &str, bytes: &[u8]) -> Result<Vec<Entry>, ListError> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct SignatureManifest {
     layers: Vec<Entry>,
 }

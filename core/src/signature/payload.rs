@@ -120,6 +120,7 @@ pub fn docker_reference(repository: &Repository) -> String {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[serde(expecting = "an object")]
 struct Document {
     critical: Critical,
     optional: Option<BTreeMap<String, Value>>,

@@ -131,6 +131,7 @@ pub fn encode(envelope: &Envelope, key: &PublicKey, recorded: Option<&Recorded>)
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[serde(expecting = "an object")]
 struct WireBundle {
     media_type: String,
     verification_material: WireMaterial,

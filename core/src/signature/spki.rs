@@ -68,6 +68,12 @@ impl Algorithm {
     /// All that count.
     pub(super) const ALL: [Self; 3] = [Self::EcdsaP256, Self::EcdsaP384, Self::Ed25519];
 
+    /// Whether transparency logs record its signatures so that the record verifies. On others than P-256 Rekor refuses
+    /// what cosign 2.5 signs, and records another hash of what 3.1 signs than any cosign verifies.
+    pub fn is_logged(self) -> bool {
+        self == Self::EcdsaP256
+    }
+
     /// Whether a signature has the one form that this algorithm's signatures have. Anything else would let the same
     /// signature be written in many ways.
     pub(super) fn fits(self, signature: &[u8]) -> bool {

@@ -62,6 +62,7 @@ pub fn decode(bytes: &[u8]) -> Result<Statement, PayloadError> {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 struct Wire {
     #[serde(rename = "_type")]
     kind: String,

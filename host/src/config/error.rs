@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tagship_core::explain::Explain;
+use tagship_core::{explain::Explain, signature::KeyError};
 
 use super::{App, ownership::OwnershipError};
 
@@ -93,6 +93,16 @@ pub enum ConfigError {
         /// Why not.
         source: OwnershipError,
     },
+    /// A file of root's holds no key that counts.
+    #[error("{path}: `{key}` names a key that cannot be used")]
+    Unusable {
+        /// The configuration file that names it.
+        path: PathBuf,
+        /// The key that names it.
+        key: &'static str,
+        /// Why not.
+        source: KeyError,
+    },
     /// An administrator's file is not in root's hands or cannot be read.
     #[error("the administrator's file {path} cannot be trusted")]
     Admin {
@@ -164,6 +174,7 @@ impl Explain for ConfigError {
         match self {
             Self::NoHome | Self::Missing { .. } => "config-missing",
             Self::Untrusted { source, .. } | Self::Admin { source, .. } => source.kind(),
+            Self::Unusable { source, .. } => source.kind(),
             Self::Shared { .. } => "config-shared",
             Self::Pinned { .. } | Self::AdminTwice { .. } => "config-pinned",
             _ => "config-invalid",
@@ -197,6 +208,7 @@ impl Explain for ConfigError {
                 Some("name at least one public key that root owns: `keys: [/etc/containers/cosign-app.pub]`".into())
             }
             Self::Untrusted { source, .. } => source.hint(),
+            Self::Unusable { source, .. } => source.hint(),
             Self::Admin { source, .. } => source.remedy(false),
             Self::AdminTwice { .. } => Some("merge the two, so that one rule holds".into()),
             Self::Pinned { bound, .. } => Some(format!("write `image: {bound}`, or ask the administrator")),

@@ -7,13 +7,13 @@ use serde::{
     Deserialize, Deserializer,
     de::{self, DeserializeOwned, SeqAccess, Visitor},
 };
-use serde_yaml::{DefaultMessageFormatter, Error as YamlError, MessageFormatter};
+use serde_yaml::Error as YamlError;
 use tagship_core::{
     reference::{Repository, Tag},
     signature::{AnnotationRule, Format, Rekor},
 };
 
-use super::{ConfigError, Downgrade, Missing, RequestPolicy, ServiceName, error::Place};
+use super::{ConfigError, Downgrade, Missing, RequestPolicy, ServiceName, error::Place, words};
 
 /// One app's file.
 #[derive(Debug, Deserialize)]
@@ -147,10 +147,7 @@ fn explain(path: &Path, error: &YamlError) -> ConfigError {
             let key = key.as_deref().map(|key| format!(" `{key}`")).unwrap_or_default();
             ConfigError::Yaml { at, message: tagship_core::text::escape(&format!("the key{key} is there twice")) }
         }
-        other => {
-            let message = DefaultMessageFormatter.format_message(other);
-            ConfigError::Yaml { at, message: tagship_core::text::escape(&message) }
-        }
+        other => ConfigError::Yaml { at, message: tagship_core::text::escape(&words::of(other)) },
     }
 }
 
@@ -285,6 +282,33 @@ mod tests {
         assert!(fault("rollback: never").starts_with("app.yaml:1:"));
         assert!(fault("- web").starts_with("app.yaml:1:"));
         assert!(fault("a: 1\n---\nb: 2\n").starts_with("app.yaml:"));
+    }
+
+    #[test]
+    fn what_belongs_there_is_said_in_plain_words() {
+        for (text, expected) in [
+            ("- web", "1:1: keys belong here, each with its value: `key: value`"),
+            ("verify: [x]", "1:9: keys belong here, each with its value: `key: value`"),
+            ("services: web", "1:11: a list belongs here, in brackets: `[a, b]`"),
+            ("verify: {keys: }", "1:14: a list belongs here, in brackets: `[a, b]`"),
+            ("image: [a]", "1:8: a single value belongs here"),
+            ("health: {timeout: {a: b}}", "1:19: a single value belongs here"),
+            ("verify: {keys: [~]}", "1:17: there is no value"),
+            ("health: {timeout: }", "1:17: there is no value"),
+            ("keep-images: x", "1:14: a whole number, not negative, belongs here"),
+            ("requesters: [-1]", "1:14: a whole number from 0 to 4294967295 belongs here"),
+            ("health: {missing: x}", "1:19: `x` means nothing here; it is running or refuse"),
+            ("verify: {rekor: x}", "1:17: `x` means nothing here; it is required, when-present or off"),
+            ("verify: {rekor: }", "1:15: there is no value; it is required, when-present or off"),
+            ("rollback: never", "1:11: `never` means nothing here; it is automatic"),
+            ("health: {missing: [x]}", "1:19: a single word belongs here"),
+            (
+                "services: [1]",
+                "1:12: this is integer `1`, but a service's name, or a list of names that restart together, belongs here",
+            ),
+        ] {
+            assert_eq!(fault(text), format!("app.yaml:{expected}"), "{text}");
+        }
     }
 
     #[test]

@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
-use tagship_core::signature::Formats;
+use tagship_core::signature::{Formats, KeyError, PublicKey};
 
 use super::{
-    App, ConfigError, Health, RootFile, ServiceName, Settings, VerifySettings,
+    App, ConfigError, Health, OwnershipError, RootFile, ServiceName, Settings, VerifySettings,
     admin::{self, Binding},
     file::{self, AppFile, Belongings, HandoffOnly, VerifyBlock},
     read::{read, utf8, yaml_files},
@@ -35,6 +35,8 @@ pub struct Places {
     pub admin: PathBuf,
     /// What `~` means.
     pub home: PathBuf,
+    /// How a file is read that has to be root's.
+    trusted: fn(&Path) -> Result<RootFile, OwnershipError>,
 }
 
 impl Places {
@@ -43,7 +45,7 @@ impl Places {
         let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let home = absolute("HOME").ok_or(ConfigError::NoHome)?;
         let user = absolute("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config")).join("tagship");
-        Ok(Self { user, admin: PathBuf::from("/etc/tagship"), home })
+        Ok(Self { user, admin: PathBuf::from("/etc/tagship"), home, trusted: RootFile::read })
     }
 
     /// The app's validated configuration.
@@ -149,7 +151,7 @@ impl Places {
             local_image: raw.local_image,
             handoff,
             requesters: raw.requesters,
-            verify: verification(&from, verify, floor)?,
+            verify: self.verification(&from, verify, floor)?,
             before: raw.before,
             services,
             health,
@@ -184,34 +186,47 @@ impl Places {
         }
         Ok(())
     }
-}
 
-fn verification(
-    path: &Path,
-    block: VerifyBlock,
-    floor: Option<tagship_core::reference::Tag>,
-) -> Result<VerifySettings, ConfigError> {
-    if block.keys.is_empty() {
-        return Err(ConfigError::MissingKey { path: path.to_owned(), key: "verify.keys" });
+    fn verification(
+        &self,
+        path: &Path,
+        block: VerifyBlock,
+        floor: Option<tagship_core::reference::Tag>,
+    ) -> Result<VerifySettings, ConfigError> {
+        if block.keys.is_empty() {
+            return Err(ConfigError::MissingKey { path: path.to_owned(), key: "verify.keys" });
+        }
+        let formats = Formats::among(&block.formats)
+            .ok_or_else(|| ConfigError::value(path, "verify.formats", "an empty list accepts nothing"))?;
+        Ok(VerifySettings {
+            keys: self.keys(path, "verify.keys", &block.keys, PublicKey::from_pem)?,
+            formats,
+            rekor: block.rekor,
+            rekor_keys: self.keys(path, "verify.rekor-keys", &block.rekor_keys, PublicKey::of_log)?,
+            annotations: block.annotations,
+            requests: block.requests,
+            downgrade: block.downgrade,
+            floor,
+        })
     }
-    let formats = Formats::among(&block.formats)
-        .ok_or_else(|| ConfigError::value(path, "verify.formats", "an empty list accepts nothing"))?;
-    let trusted = |key: &'static str, paths: Vec<PathBuf>| -> Result<Vec<RootFile>, ConfigError> {
+
+    /// Reads public keys. One that cannot be used is found here, and not by the next release.
+    fn keys(
+        &self,
+        path: &Path,
+        key: &'static str,
+        files: &[PathBuf],
+        understood: fn(String, &[u8]) -> Result<PublicKey, KeyError>,
+    ) -> Result<Vec<RootFile>, ConfigError> {
         let read = |file: &PathBuf| {
-            RootFile::read(file).map_err(|source| ConfigError::Untrusted { path: path.to_owned(), key, source })
+            let untrusted = |source| ConfigError::Untrusted { path: path.to_owned(), key, source };
+            let unusable = |source| ConfigError::Unusable { path: path.to_owned(), key, source };
+            let read = (self.trusted)(file).map_err(untrusted)?;
+            understood(read.path().display().to_string(), read.bytes()).map_err(unusable)?;
+            Ok(read)
         };
-        paths.iter().map(read).collect()
-    };
-    Ok(VerifySettings {
-        keys: trusted("verify.keys", block.keys)?,
-        formats,
-        rekor: block.rekor,
-        rekor_keys: trusted("verify.rekor-keys", block.rekor_keys)?,
-        annotations: block.annotations,
-        requests: block.requests,
-        downgrade: block.downgrade,
-        floor,
-    })
+        files.iter().map(read).collect()
+    }
 }
 
 fn refuse_twice<'a>(path: &Path, names: impl Iterator<Item = &'a ServiceName>) -> Result<(), ConfigError> {
@@ -253,6 +268,21 @@ mod tests {
         temp: tempfile::TempDir,
     }
 
+    /// A key where root's files are; tests cannot make any.
+    fn read(path: &Path) -> Result<RootFile, OwnershipError> {
+        let text = match path.file_name().and_then(|name| name.to_str()) {
+            Some("good.pub") => PublicKey::public_log().to_pem(),
+            Some("private.pub") => {
+                "-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED SIGSTORE PRIVATE KEY-----\n"
+                    .to_owned()
+            }
+            Some("p384.pub") => crate::testing::P384.to_owned(),
+            Some("empty.pub") => String::new(),
+            _ => return RootFile::read(path),
+        };
+        Ok(RootFile::for_test(&path.display().to_string(), text.as_bytes()))
+    }
+
     impl User {
         fn with(files: &[(&str, &str)]) -> Self {
             let user = Self { temp: tempfile::tempdir().unwrap() };
@@ -265,7 +295,7 @@ mod tests {
 
         fn places(&self) -> Places {
             let home = self.temp.path().to_owned();
-            Places { user: home.join("config"), admin: home.join("etc"), home }
+            Places { user: home.join("config"), admin: home.join("etc"), home, trusted: read }
         }
 
         fn load(&self) -> Result<Settings, ConfigError> {
@@ -277,9 +307,9 @@ mod tests {
         }
     }
 
-    /// A configuration whose key is a file that every machine has and that root owns.
+    /// A configuration that can be followed.
     const GOOD: &str =
-        "image: git.example.org/chris/app\nverify: {keys: [/etc/passwd]}\nservices: [web, [worker, beat]]\n";
+        "image: git.example.org/chris/app\nverify: {keys: [/keys/good.pub]}\nservices: [web, [worker, beat]]\n";
 
     fn fault(text: &str) -> String {
         User::with(&[("app.yaml", text)]).load().unwrap_err().to_string()
@@ -298,8 +328,8 @@ mod tests {
     #[test]
     fn contradictions_are_named() {
         for (text, words) in [
-            ("verify: {keys: [/etc/passwd]}\nservices: [web]", "`image` is missing"),
-            ("image: a.example/b\nverify: {keys: [/etc/passwd]}", "`services` is missing"),
+            ("verify: {keys: [/keys/good.pub]}\nservices: [web]", "`image` is missing"),
+            ("image: a.example/b\nverify: {keys: [/keys/good.pub]}", "`services` is missing"),
             ("image: a.example/b\nservices: [web]", "`verify.keys` is missing"),
             ("image: a.example/b\nservices: [web]\nverify: {}", "`verify.keys` is missing"),
             (&format!("{GOOD}before: [web]"), "web is there twice"),
@@ -311,11 +341,30 @@ mod tests {
             (&format!("{GOOD}handoff: data"), "`handoff`"),
             (&format!("{GOOD}handoff: ~/../other"), "`handoff`"),
             ("image: a.example/b\nservices: [web]\nverify: {keys: [a.pub]}", "`verify.keys` names a file"),
-            ("image: a.example/b\nservices: [web]\nverify: {keys: [/etc/passwd], formats: []}", "`verify.formats`"),
-            ("image: a.example/b\nservices: [web]\nverify: {keys: [/etc/passwd], formats: [pgp]}", "pgp"),
+            ("image: a.example/b\nservices: [web]\nverify: {keys: [/keys/good.pub], formats: []}", "`verify.formats`"),
+            ("image: a.example/b\nservices: [web]\nverify: {keys: [/keys/good.pub], formats: [pgp]}", "pgp"),
         ] {
             let fault = fault(text);
             assert!(fault.contains(words), "{text}: {fault}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_used_is_an_error_of_the_configuration() {
+        let with = |verify: &str| {
+            let text = format!("image: a.example/b\nservices: [web]\nverify: {{{verify}}}");
+            User::with(&[("app.yaml", &text)]).load()
+        };
+        assert!(with("keys: [/k/good.pub, /k/p384.pub], rekor-keys: [/k/good.pub]").is_ok());
+        for (verify, words) in [
+            ("keys: [/k/empty.pub]", "`verify.keys` names a key that cannot be used"),
+            ("keys: [/k/good.pub, /k/private.pub]", "`verify.keys` names a key that cannot be used"),
+            ("keys: [/k/good.pub], rekor-keys: [/k/empty.pub]", "`verify.rekor-keys` names a key"),
+            ("keys: [/k/good.pub], rekor-keys: [/k/p384.pub]", "`verify.rekor-keys` names a key"),
+        ] {
+            let error = with(verify).unwrap_err();
+            assert_eq!(error.kind(), "bad-public-key", "{verify}");
+            assert!(error.to_string().contains(words) && error.hint().is_some(), "{error}");
         }
     }
 

@@ -13,6 +13,7 @@ mod ownership;
 mod read;
 mod settings;
 mod shell;
+mod words;
 
 pub use error::ConfigError;
 pub use load::Places;

@@ -74,6 +74,14 @@ pub enum OwnershipError {
         /// What the path leads to.
         at: PathBuf,
     },
+    /// A directory on the way that this user may not enter.
+    #[error("this user may not enter the directory {at}")]
+    Closed {
+        /// The path as configured.
+        path: PathBuf,
+        /// The directory.
+        at: PathBuf,
+    },
     /// Links that lead in a circle, or through too many others.
     #[error("{path} leads through more than {MOST_LINKS} links")]
     Links {
@@ -168,9 +176,21 @@ impl OwnershipError {
             Self::Io { source, at } if source.kind() == io::ErrorKind::NotFound => {
                 Some(format!("copy the public key there: `sudo install -m 644 cosign.pub {}`", shell_word(at)))
             }
+            // A private key is meant to be closed to others, and must stay so.
+            Self::Io { source, at } if source.kind() == io::ErrorKind::PermissionDenied && movable => Some(format!(
+                "the app's user must be able to read the public key: copy it there anew, `sudo install -m 644 cosign.pub \
+                 {}`; if what is there is a private key, take it away from this machine",
+                shell_word(at)
+            )),
             Self::Io { source, at } if source.kind() == io::ErrorKind::PermissionDenied => {
-                Some(format!("a public key may be read by all: `sudo chmod a+rX {}`", shell_word(at)))
+                Some(format!("let the app's user read it: `sudo chmod a+r {}`", shell_word(at)))
             }
+            Self::Closed { path, .. } if movable => Some(copy(path)),
+            Self::Closed { at, .. } => {
+                Some(format!("let the app's user enter it: `sudo chmod a+x {}`", shell_word(at)))
+            }
+            Self::NotAFile { .. } if movable => Some("name the file that holds the public key".into()),
+            Self::NotAFile { .. } => Some("put a regular file there, or take it away".into()),
             _ => None,
         }
     }
@@ -186,7 +206,7 @@ fn give_to_root(at: &Path, writable: bool) -> String {
 /// What to do where the directory may stay as it is, and a home directory must.
 fn copy(path: &Path) -> String {
     format!(
-        "copy it to where only root writes, and name it there: `sudo install -D -m 644 -t {KEYS} {}`",
+        "copy the public key to where only root writes, and name it there: `sudo install -D -m 644 -t {KEYS} {}`",
         shell_word(path)
     )
 }
@@ -316,11 +336,18 @@ fn names(path: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 fn check(path: &Path, at: &Path, files: &dyn Files) -> Result<Kind, OwnershipError> {
-    let entry = files.entry(at).map_err(|source| OwnershipError::Io { at: at.to_owned(), source })?;
+    let entry = files.entry(at).map_err(|source| match (source.kind(), at.parent()) {
+        // To ask about a name takes leave to enter its directory, and no other.
+        (io::ErrorKind::PermissionDenied, Some(above)) => {
+            OwnershipError::Closed { path: path.to_owned(), at: above.to_owned() }
+        }
+        _ => OwnershipError::Io { at: at.to_owned(), source },
+    })?;
     let what = match entry.kind {
         Kind::Directory => What::Directory,
         Kind::Link(_) => What::Link,
-        Kind::File | Kind::Other => What::File,
+        Kind::File => What::File,
+        Kind::Other => return Err(OwnershipError::NotAFile { at: at.to_owned() }),
     };
     // A link's own mode is always 0777 and means nothing. The sticky bit is no excuse for a directory: it does not keep
     // others from making the file before root does.
@@ -350,6 +377,9 @@ mod tests {
             if path.ends_with("missing") {
                 return Err(io::ErrorKind::NotFound.into());
             }
+            if path.parent() == Some(Path::new("/root")) {
+                return Err(io::ErrorKind::PermissionDenied.into());
+            }
             Ok(listed.unwrap_or(Entry { kind: Kind::Directory, owner: 0, mode: 0o755 }))
         }
     }
@@ -368,6 +398,7 @@ mod tests {
             OwnershipError::Owner { .. } => "owner",
             OwnershipError::Writable { .. } => "writable",
             OwnershipError::NotAFile { .. } => "not a file",
+            OwnershipError::Closed { .. } => "closed",
             OwnershipError::Links { .. } => "links",
             OwnershipError::TooLarge { .. } => "too large",
             OwnershipError::Io { .. } => "io",
@@ -414,7 +445,7 @@ mod tests {
         let key = "/etc/keys/a.pub";
         let good = || (key, file(0, 0o644));
         let directory = |owner, mode| Entry { kind: Kind::Directory, owner, mode };
-        let copy = "copy it to where only root writes, and name it there: `sudo install -D -m 644 -t /etc/tagship/keys";
+        let copy = "copy the public key to where only root writes, and name it there: `sudo install -D -m 644 -t /etc/tagship/keys";
         for (path, entries, error, hint) in [
             (
                 key,
@@ -482,6 +513,13 @@ mod tests {
                 format!("{copy} /tmp/a.pub`"),
             ),
             (
+                "/dev/null",
+                vec![("/dev/null", Entry { kind: Kind::Other, owner: 0, mode: 0o666 })],
+                "/dev/null is no regular file",
+                "name the file that holds the public key".to_owned(),
+            ),
+            ("/root/a.pub", vec![], "this user may not enter the directory /root", format!("{copy} /root/a.pub`")),
+            (
                 "/etc/link",
                 vec![good(), ("/etc/link", link(1000, key))],
                 "the link /etc/link belongs to uid 1000, not to root",
@@ -518,6 +556,14 @@ mod tests {
         assert_eq!(walked("/etc/fifo", [("/etc/fifo", other)]), Err("not a file"));
         assert_eq!(walked("/etc/a/b", [("/etc/a", file(0, 0o644))]), Err("not a file"));
         assert_eq!(walked("/etc/a", [("/etc/a", link(0, "b")), ("/etc/b", link(0, "a"))]), Err("links"));
+    }
+
+    #[test]
+    fn nothing_that_cannot_be_read_is_to_be_opened_to_all() {
+        let closed = OwnershipError::Io { at: "/etc/k.pub".into(), source: io::ErrorKind::PermissionDenied.into() };
+        let hint = closed.hint().unwrap();
+        assert!(!hint.contains("chmod") && hint.contains("private key"), "{hint}");
+        assert!(hint.contains("`sudo install -m 644 cosign.pub /etc/k.pub`"), "{hint}");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::{
     config::Settings,
     history::History,
     report::{self, Urgency},
-    verify::{Registry, Remote},
+    verify::{self, Registry, Remote},
 };
 
 pub use attachments::Fault as AttachmentsFault;
@@ -54,8 +54,15 @@ pub async fn run(
 ) -> Result<(), PolicyError> {
     let requirement = Requirement::of(settings);
     let plan = Plan::of(&places.look()?, &requirement)?;
-    tell(&plan, wanted);
+    if let Some(doubt) = verify::doubt(&settings.verify) {
+        report::line(Urgency::Warning, &format!("warning: {doubt}"));
+    }
+    tell(&plan, wanted)?;
     let writes = wanted.write && !plan.is_none();
+    if writes {
+        // Before the long check.
+        write::refuse_read_only(&plan)?;
+    }
     let cleaned = match wanted.check {
         true => {
             let probe = probe(settings, history).await?;
@@ -100,14 +107,19 @@ async fn prove(
     }
 }
 
-/// Shows the files where nothing else is asked for, the difference, and what it means.
-fn tell(plan: &Plan, wanted: Wanted) {
+/// Shows the files where nothing else is asked for, the difference, and what it means. What is to be written must have
+/// been there to be read, so nobody may have stopped reading.
+fn tell(plan: &Plan, wanted: Wanted) -> Result<(), PolicyError> {
     if !wanted.write && !wanted.check {
-        report::output(&plan.files());
+        report::output(&plan.files())?;
     }
-    match plan.is_none() {
-        true => report::output("nothing would change\n"),
-        false => report::output(&plan.diff(report::colours())),
+    let difference = match plan.is_none() {
+        true => "nothing would change\n".to_owned(),
+        false => plan.diff(report::colours()),
+    };
+    match wanted.write {
+        true => report::shown(&difference)?,
+        false => report::output(&difference)?,
     }
     for note in &plan.notes {
         report::line(Urgency::Notice, note);
@@ -115,6 +127,7 @@ fn tell(plan: &Plan, wanted: Wanted) {
     for warning in &plan.warnings {
         report::line(Urgency::Warning, &format!("warning: {warning}"));
     }
+    Ok(())
 }
 
 /// What runs here, else what the registry's moving tag names: it should be signed as the settings ask.

@@ -24,6 +24,7 @@ use crate::{
     requests::Requests,
     state_dir::StateError,
     trust::Release,
+    verify,
 };
 
 /// All that there is to say about an app.
@@ -34,6 +35,8 @@ pub struct Overview {
     running: Option<Version>,
     mark: Option<Version>,
     held: bool,
+    /// Why no release can be deployed, whatever it is.
+    warning: Option<String>,
     services: Vec<Service>,
     waiting: usize,
     deploying: bool,
@@ -89,6 +92,7 @@ pub async fn look<H: Host>(
         running: history.trust.running().map(version),
         mark: history.trust.mark().map(version),
         held: history.trust.is_held(),
+        warning: verify::doubt(&settings.verify),
         services: services(host, settings, history).await,
         // A directory that is not there yet holds nothing.
         waiting: claimed + unclaimed(settings).unwrap_or(0),
@@ -194,6 +198,9 @@ impl Overview {
             (false, waiting) => waiting.to_string(),
         };
         facts.push(["waits".to_owned(), waiting]);
+        if let Some(warning) = &self.warning {
+            facts.push(["warning".to_owned(), text::escape(warning)]);
+        }
 
         let mut rows = vec![["SERVICE", "STATE", "HEALTH", "VERSION", "IMAGE"].map(str::to_owned)];
         for service in &self.services {
@@ -248,6 +255,7 @@ mod tests {
             running: Some(version("v0.1.0")),
             mark: Some(version("v0.2.0")),
             held: true,
+            warning: None,
             services: vec![service("web", "active", Some("healthy")), service("worker", "failed", None)],
             waiting: 1,
             deploying: false,
@@ -279,6 +287,12 @@ mod tests {
             digits("v0.2.0")
         );
         assert_eq!(overview().render(false), expected);
+    }
+
+    #[test]
+    fn what_keeps_every_release_from_counting_is_shown() {
+        let text = Overview { warning: Some("no signature can count".into()), ..overview() }.render(false);
+        assert!(text.contains("\nwarning  no signature can count\n"), "{text}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Inputs that are good, and one vector for each way in which they are not.
 
+use tagship_core::explain::Explain as _;
+
 use super::*;
 use crate::inputs::raw::testing::action;
 
@@ -139,6 +141,38 @@ fn no_error_shows_a_secret() {
         let error = with(inputs).err().expect("refused");
         assert!(!format!("{error} {error:?}").contains(secret));
     }
+}
+
+#[test]
+fn no_error_shows_what_may_be_a_password_in_an_address() {
+    for url in
+        ["http://user:pw22@host/", "https://pw22@rekor.test", "ftp://a:pw22@b", "a:pw22@b", "https://u:pw22@ho st/"]
+    {
+        let error = with(&[("rekor-url", url)]).err().expect("refused");
+        assert!(!format!("{error} {error:?}").contains("pw22"), "{url}: {error}");
+    }
+}
+
+#[test]
+fn no_secret_is_published() {
+    let secrets = [("registry-user", "ci"), ("registry-token", "t0ken-of-ci"), ("key-password", "hunter22")];
+    for (name, value, secret) in [
+        ("annotations", "x=hunter22", "key-password"),
+        ("annotations", "a=1\nx=before t0ken-of-ci after", "registry-token"),
+        ("annotations", "hunter22=1", "key-password"),
+        ("labels", "x=hunter22", "key-password"),
+        ("tag", "v1-hunter22", "key-password"),
+        ("moving-tag", "hunter22", "key-password"),
+        ("image", "registry.test/t0ken-of-ci", "registry-token"),
+    ] {
+        let error = with(&[&secrets[..], &[(name, value)]].concat()).err().expect("refused");
+        assert!(
+            matches!(error, InputError::Published { name: of, secret: by } if (of, by) == (name, secret)),
+            "{name}: {error}"
+        );
+        assert!(!format!("{error} {error:?} {:?}", error.hint()).contains("hunter22"));
+    }
+    assert!(with(&[&secrets[..], &[("annotations", "x=hunter2"), ("labels", "user=ci")]].concat()).is_ok());
 }
 
 #[test]

@@ -134,11 +134,13 @@ fn may_sign(annotations: Option<&BTreeMap<String, String>>) -> bool {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Index {
     manifests: Vec<Entry>,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Referrer {
     layers: Vec<Entry>,
     annotations: Option<BTreeMap<String, String>>,

@@ -1,11 +1,14 @@
 //! Why Podman's policy could not be made, written or proven, and what to try.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use tagship_core::{explain::Explain, reference::Repository};
 
-use super::{attachments, document, judge::Unproven, version::Version};
-use crate::{config::shell_word, verify::Denied};
+use super::{attachments, document, files, judge::Unproven, version::Version};
+use crate::{config::shell_word, report, verify::Denied};
 
 /// What went wrong. Whatever it is, the files are as they were, but for [`PolicyError::NotRestored`] and
 /// [`PolicyError::Clean`].
@@ -58,6 +61,15 @@ pub enum PolicyError {
         path: PathBuf,
         /// Why not.
         source: io::Error,
+    },
+    /// The difference could not be shown, so nothing was written.
+    #[error(transparent)]
+    Unshown(#[from] report::Unwritten),
+    /// A file that nobody is to write, not even its owner.
+    #[error("{path} is read-only")]
+    ReadOnly {
+        /// Which.
+        path: PathBuf,
     },
     /// There is no image that a check could be made with.
     #[error("there is no image of {image} to check the policy with: none was proven here, and no moving tag names one")]
@@ -137,7 +149,14 @@ pub enum PolicyError {
 impl PolicyError {
     /// Whether it is the host's configuration that has to change before anything can be done.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Read { .. } | Self::Dangling { .. } | Self::NotUnderstood { .. } | Self::Registries { .. })
+        matches!(
+            self,
+            Self::Read { .. }
+                | Self::Dangling { .. }
+                | Self::NotUnderstood { .. }
+                | Self::Registries { .. }
+                | Self::ReadOnly { .. }
+        )
     }
 }
 
@@ -147,8 +166,9 @@ impl Explain for PolicyError {
             Self::Read { .. } | Self::Dangling { .. } | Self::NotUnderstood { .. } | Self::Registries { .. } => {
                 "policy-invalid"
             }
+            Self::Unshown(error) => error.kind(),
             Self::Changed { .. } => "policy-changed",
-            Self::Write { .. } => "policy-write",
+            Self::Write { .. } | Self::ReadOnly { .. } => "policy-write",
             Self::NothingSigned { .. } => "policy-unchecked",
             Self::Registry(denied) => denied.kind(),
             Self::Stage { .. } | Self::Clean { .. } | Self::Run(_) | Self::Info { .. } => "podman",
@@ -166,9 +186,14 @@ impl Explain for PolicyError {
             Self::Read { source, path } | Self::Write { source, path } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some(format!("let this user have {}, or run it as who owns it", path.display()))
             }
-            Self::Read { .. } | Self::Write { .. } => None,
+            Self::Read { source, path } => unread(path, source.kind()),
+            Self::Write { .. } => None,
+            Self::ReadOnly { path } => Some(format!(
+                "whoever made it so wants it left as it is; if it may be changed: `chmod u+w {}`",
+                shell_word(path)
+            )),
             Self::Dangling { path, to } => Some(format!(
-                "put the file at {} where it belongs, or remove the link: `rm {}`",
+                "make {} again, or remove the link: `rm {}`",
                 to.display(),
                 shell_word(path)
             )),
@@ -182,6 +207,7 @@ impl Explain for PolicyError {
                 Some(format!("add `use-sigstore-attachments: true` to what it says of {scope}, and run this again"))
             }
             Self::Registries { .. } => Some("mend it first: Podman reads all files there or none; containers-registries.d(5)".into()),
+            Self::Unshown(_) => Some("nothing was written: what would change has to be shown first".into()),
             Self::Changed { .. } => Some("run it again".into()),
             Self::NothingSigned { .. } => {
                 Some("release a signed image first, or write without the check: `--write --no-check`".into())
@@ -210,6 +236,20 @@ impl Explain for PolicyError {
             Self::Restored(error) => error.hint(),
             Self::NotRestored { .. } => Some("put these back by hand: `tagship-host policy APP` shows what Podman reads now".into()),
         }
+    }
+}
+
+/// What to do about a file or directory of Podman's that cannot be read.
+fn unread(path: &Path, why: io::ErrorKind) -> Option<String> {
+    let away = || format!("`mv {0} {0}.old`", shell_word(path));
+    match why {
+        files::NO_FILE => Some(format!("move away what is there in a file's place: {}", away())),
+        io::ErrorKind::NotADirectory => Some(format!("a directory belongs there; move away what it is: {}", away())),
+        io::ErrorKind::FileTooLarge => {
+            Some(format!("such a file has some hundred bytes; look at what it is, and move it away: {}", away()))
+        }
+        io::ErrorKind::InvalidData => Some("it must be text in UTF-8: mend it first".into()),
+        _ => None,
     }
 }
 

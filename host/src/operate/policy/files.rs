@@ -23,6 +23,9 @@ use super::{
 pub(super) const POLICY: &str = "policy.json";
 pub(super) const REGISTRIES: &str = "registries.d";
 
+/// What a directory, a FIFO or a device in a file's place is read as.
+pub(super) const NO_FILE: io::ErrorKind = io::ErrorKind::InvalidInput;
+
 /// Where Podman's files are.
 #[derive(Debug, Clone)]
 pub struct ContainersPlaces {
@@ -143,14 +146,14 @@ pub(super) fn text(path: &Path) -> io::Result<Option<String>> {
     match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
-        Ok(found) if !found.is_file() => return Err(io::Error::other("it is no regular file")),
+        Ok(found) if !found.is_file() => return Err(io::Error::new(NO_FILE, "it is no regular file")),
         Ok(_) => {}
     }
     let mut text = String::new();
     let limit = document::LARGEST as u64;
     File::open(path)?.take(limit + 1).read_to_string(&mut text)?;
     if text.len() > document::LARGEST {
-        return Err(io::Error::other(format!("it is larger than {limit} bytes")));
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {limit} bytes")));
     }
     Ok(Some(text))
 }
@@ -218,7 +221,7 @@ pub(super) mod tests {
         let refused = |what: &str| {
             let error = machine.places.look().unwrap_err();
             assert!(matches!(&error, PolicyError::Read { path, .. } if *path == policy), "{what}: {error}");
-            assert!(error.is_configuration());
+            assert!(error.is_configuration() && error.hint().is_some(), "{what}");
         };
         fs::create_dir(&policy).unwrap();
         refused("directory");
@@ -231,6 +234,8 @@ pub(super) mod tests {
         fs::write(&policy, " ".repeat(document::LARGEST + 1)).unwrap();
         refused("too large");
         fs::remove_file(&policy).unwrap();
+        fs::write(machine.places.own().join(REGISTRIES), "").unwrap();
+        assert!(machine.places.look().unwrap_err().hint().unwrap().contains("directory"));
     }
 
     #[test]

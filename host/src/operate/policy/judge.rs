@@ -141,8 +141,9 @@ impl Explain for Unproven {
             }
             Self::Unreadable(_) => "mend the file that Podman names; with it as it is nothing can be pulled at all",
             Self::SignedUnseen(_) => {
-                "Podman reads the `.sig` tag alone: sign with tagship or cosign 2, not with cosign 3's default, a bundle; \
-                 an image for several platforms needs a signature on each of them, too"
+                "Podman reads the `.sig` tag alone: release with `signature-formats: sig,bundle`, the action's default, or \
+                 sign with cosign 2, not with cosign 3's default, a bundle; an image for several platforms needs a \
+                 signature on each of them, too"
             }
             Self::SignedRefused { words, .. } => refused(words)?,
             Self::UnsignedTaken(_) => {

@@ -152,10 +152,8 @@ fn command(program: &str) -> Command {
     for name in ["CONTAINER_HOST", "CONTAINER_CONNECTION"] {
         command.env_remove(name);
     }
-    // A directory that is gone keeps Podman from starting.
-    if env::current_dir().is_err() {
-        command.current_dir("/");
-    }
+    // Podman does not start in a directory that is gone, or that this user may not enter.
+    command.current_dir("/");
     command
 }
 
@@ -243,6 +241,12 @@ mod tests {
         {
             assert!(matches!(Info::of(said), Err(PolicyError::Info { .. })), "{said:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn it_does_not_matter_where_it_is_started() {
+        let output = run(&mut command("pwd"), QUICK, pending()).await.unwrap().unwrap();
+        assert_eq!(output.stdout, b"/\n");
     }
 
     #[tokio::test]

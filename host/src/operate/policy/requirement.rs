@@ -136,8 +136,15 @@ impl Requirement {
     }
 }
 
+/// Each path once: a list of one needs no newer Podman.
 fn paths(files: &[RootFile]) -> Vec<PathBuf> {
-    files.iter().map(|file| file.path().to_owned()).collect()
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for file in files {
+        if !paths.iter().any(|path| path == file.path()) {
+            paths.push(file.path().to_owned());
+        }
+    }
+    paths
 }
 
 /// One key in the form that every Podman reads, several in the one that newer ones read.
@@ -238,6 +245,12 @@ pub(super) mod tests {
         assert!(Requirement::of(&settings).unseen);
         settings.verify.annotations = AnnotationRule::Required;
         assert!(Requirement::of(&settings).unchecked.iter().any(|what| what.contains("version")));
+    }
+
+    #[test]
+    fn a_key_that_is_named_twice_is_one() {
+        let files = ["/etc/a.pub", "/etc/b.pub", "/etc/a.pub"].map(|path| RootFile::for_test(path, b""));
+        assert_eq!(paths(&files), ["/etc/a.pub", "/etc/b.pub"].map(PathBuf::from));
     }
 
     #[test]

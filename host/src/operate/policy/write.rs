@@ -36,6 +36,16 @@ fn flush(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
+/// Refuses a file that not even its owner may write. It could be replaced all the same, but whoever took that leave away
+/// meant something by it.
+pub(super) fn refuse_read_only(plan: &Plan) -> Result<(), PolicyError> {
+    let read_only = |path: &Path| fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o200 == 0);
+    match [&plan.attachments, &plan.policy].into_iter().find(|change| !change.is_none() && read_only(&change.path)) {
+        Some(change) => Err(PolicyError::ReadOnly { path: change.path.clone() }),
+        None => Ok(()),
+    }
+}
+
 /// Writes the plan: registries.d first, which alone asks for nothing, then the policy. Each file, and a new directory
 /// with all that is in it, appears at once or not at all; if one cannot be written, the others are put back.
 pub(super) fn write(places: &ContainersPlaces, plan: &Plan) -> Result<Undo, PolicyError> {
@@ -52,6 +62,7 @@ fn write_with(places: &ContainersPlaces, plan: &Plan, flush: Flush) -> Result<Un
 }
 
 fn write_all(places: &ContainersPlaces, plan: &Plan, undo: &mut Undo, flush: Flush) -> Result<(), PolicyError> {
+    refuse_read_only(plan)?;
     // All that was read, the system's files too, of which a user's first ones are copies.
     if let Some(path) = plan.found.difference(&places.look()?) {
         return Err(PolicyError::Changed { path });
@@ -284,6 +295,25 @@ mod tests {
         assert_eq!(fs::metadata(&elsewhere).unwrap().permissions().mode() & 0o777, 0o600);
         undo.revert().unwrap();
         assert_eq!(fs::read_to_string(&elsewhere).unwrap(), POLICY_TEXT);
+    }
+
+    #[test]
+    fn what_is_read_only_stays_as_it_is() {
+        let machine = Machine::new(false);
+        let (own, elsewhere) = (machine.places.own(), machine.temp.path().join("dotfiles.json"));
+        fs::write(&elsewhere, POLICY_TEXT).unwrap();
+        symlink(&elsewhere, own.join(POLICY)).unwrap();
+        let mode = |mode| fs::set_permissions(&elsewhere, Permissions::from_mode(mode)).unwrap();
+        mode(0o444);
+        let before = machine.all();
+        let error = write(&machine.places, &machine.plan()).unwrap_err();
+        assert!(matches!(&error, PolicyError::ReadOnly { path } if *path == own.join(POLICY)), "{error}");
+        assert!(error.is_configuration() && error.hint().unwrap().contains("chmod u+w"));
+        assert_eq!(machine.all(), before);
+        mode(0o644);
+        written(&machine);
+        mode(0o444);
+        assert!(refuse_read_only(&machine.plan()).is_ok(), "nothing would be written");
     }
 
     #[test]
