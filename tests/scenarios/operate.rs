@@ -7,6 +7,7 @@ use tagship_tests::Scenario;
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("rollback_by_hand_and_forward_again", rollback_by_hand_and_forward_again),
     ("status_tells_what_runs", status_tells_what_runs),
+    ("history_is_compared_with_the_journal", history_is_compared_with_the_journal),
     ("verify_checks_as_the_host_does", verify_checks_as_the_host_does),
     ("two_requests_each_get_their_own_answer", two_requests_each_get_their_own_answer),
 ];
@@ -37,6 +38,25 @@ fn status_tells_what_runs(host: &Host) {
         host.app(&format!("tagship-host {command} >/dev/full")).exits(1).says("cannot write to standard output");
     }
     host.app("tagship-host status nothing-of-this-name").exits(2).says("nothing-of-this-name").says("hint:");
+}
+
+fn history_is_compared_with_the_journal(host: &Host) {
+    host.baseline();
+    let release = host.release();
+    let tag = release.tag();
+    release.run().ok();
+    let shown = host.app("tagship-host history demo").ok();
+    shown.never_says("only in").says_in_order(&["TIME", "OUTCOME", &tag, "deployed", "request"]);
+    let json = host.app("tagship-host history demo --json | jq -r '.verdicts[0].tag, .compared'").ok();
+    json.says(&tag).says("true");
+    // The app's user can rewrite the file, and not what the journal was told.
+    let file = "~/.local/state/tagship/demo/history.jsonl";
+    host.app(&format!("cp {file} /tmp/history; sed -i '$d' {file}")).ok();
+    host.app("tagship-host history demo").exits(1).says("only in the system's journal").says(&tag);
+    host.app(&format!("sed 's/\"deployed\"/\"failed\"/g' /tmp/history >{file}")).ok();
+    host.app("tagship-host history demo").exits(1).says("only in the file").says("failed");
+    host.app(&format!("cp /tmp/history {file}; rm /tmp/history")).ok();
+    host.app("tagship-host history demo").ok();
 }
 
 fn verify_checks_as_the_host_does(host: &Host) {

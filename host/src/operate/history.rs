@@ -45,18 +45,11 @@ impl Past {
         let since = told.iter().map(|told| told.time).min();
         let in_file: Vec<Told> = verdicts.iter().map(Told::of).collect();
         let young = in_file.iter().filter(|one| since.is_some_and(|since| one.time >= since));
-        let mut counts: BTreeMap<String, (usize, usize)> = BTreeMap::new();
-        young.clone().for_each(|one| counts.entry(one.key()).or_default().0 += 1);
-        told.iter().for_each(|one| counts.entry(one.key()).or_default().1 += 1);
-        // A verdict that was cut off between the two is said again: of a request's, one in each is enough.
-        let lacks = |one: &Told, file: bool| {
-            let (in_file, in_journal) = counts.get(&one.key()).copied().unwrap_or_default();
-            let (here, there) = if file { (in_file, in_journal) } else { (in_journal, in_file) };
-            if one.request.is_some() { there == 0 } else { here > there }
-        };
-        let mut differences: Vec<_> =
-            told.iter().filter(|one| lacks(one, false)).cloned().map(Difference::Journal).collect();
-        differences.extend(young.filter(|one| lacks(one, true)).cloned().map(Difference::File));
+        let of_file = counted(in_file.iter());
+        let of_young = counted(young.clone());
+        let of_journal = counted(told.iter());
+        let mut differences: Vec<_> = lacking(told, &of_journal, &of_file).map(Difference::Journal).collect();
+        differences.extend(lacking(young, &of_young, &of_journal).map(Difference::File));
         differences.extend((damaged > 0).then_some(Difference::Damaged { lines: damaged }));
         Self { verdicts: verdicts.into_iter().rev().collect(), differences, compared: since.is_some() }
     }
@@ -97,6 +90,27 @@ impl Past {
         };
         self.differences.iter().map(line).collect()
     }
+}
+
+/// How often each verdict stands somewhere.
+fn counted<'a>(all: impl Iterator<Item = &'a Told>) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    all.for_each(|one| *counts.entry(one.key()).or_default() += 1);
+    counts
+}
+
+/// Those that stand here more often than there. A request's verdict that was cut off between the two is said again, so of
+/// that one in each is enough.
+fn lacking<'a>(
+    all: impl IntoIterator<Item = &'a Told>,
+    here: &BTreeMap<String, usize>,
+    there: &BTreeMap<String, usize>,
+) -> impl Iterator<Item = Told> {
+    let lacks = |one: &&Told| {
+        let count = |counts: &BTreeMap<String, usize>| counts.get(&one.key()).copied().unwrap_or_default();
+        if one.request.is_some() { count(there) == 0 } else { count(here) > count(there) }
+    };
+    all.into_iter().filter(lacks).cloned()
 }
 
 fn time(time: Timestamp) -> String {
@@ -152,6 +166,14 @@ mod tests {
         let past = Past::new(changed, 0, &told(&all));
         assert!(matches!(past.differences[..], [Difference::Journal(_), Difference::File(_)]));
         assert_eq!(past.remarks().len(), 2);
+    }
+
+    #[test]
+    fn the_journal_hears_of_it_a_moment_later() {
+        let all = [verdict(1, "a", None), verdict(2, "b", Some(RequestId::generate()))];
+        let mut later = told(&all);
+        later.iter_mut().for_each(|one| one.time += std::time::Duration::from_micros(300));
+        assert!(Past::new(all.to_vec(), 0, &later).agrees());
     }
 
     #[test]
