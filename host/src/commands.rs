@@ -103,7 +103,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
     match cli.command {
         Command::Deploy { app, retry: None } => deploy(&app, &places).await,
         Command::Deploy { app, retry: Some(tag) } => {
-            operate(&app, &places, async |desk, settings| Ok(retry::run(desk, settings, &tag).await?)).await
+            operate(&app, &places, async |desk, settings| Ok(retry::run(desk, settings, &tag).await)).await
         }
         Command::Recover { app } => recover(&app).await,
         Command::Rollback { app, list: true, .. } => {
@@ -123,8 +123,12 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
             Ok(ExitCode::SUCCESS)
         }
         Command::History { app, json } => {
-            let (verdicts, damaged) = History::verdicts(&StateDir::open(&app)?, journald::ENTRIES)?;
-            let past = history::Past::new(verdicts, damaged, &journald::verdicts(&app).await?);
+            places.load(&app)?;
+            let state = StateDir::open(&app)?;
+            // The journal first: what ends meanwhile is in the file by the time that is read, and is no difference there.
+            let told = journald::verdicts(&app).await?;
+            let (verdicts, damaged) = History::verdicts(&state, journald::ENTRIES)?;
+            let past = history::Past::new(verdicts, damaged, &told);
             report::output(&match json {
                 true => format!("{}\n", serde_json::to_string_pretty(&past).map_err(Error::Json)?),
                 false => past.render(),

@@ -308,18 +308,14 @@ impl<'h, H: Host> Desk<'h, H> {
     fn blamed(&self, ended: &Ended) -> Option<Rejected> {
         let Current { release, entry, .. } = self.journal.current()?;
         let ((release, _), cause) = (release.as_ref()?, ended.cause.as_ref()?);
-        let its_own = matches!(cause.kind.as_str(), "unhealthy" | "container-exited" | "unsettled" | "service-start");
+        // Not where systemd ended the restart, or somebody replaced the container: that may have any reason.
+        let its_own = matches!(cause.kind.as_str(), "unhealthy" | "container-exited");
         let mut services = entry.iter().flat_map(|entry| &entry.services);
         if !its_own || services.any(|service| matches!(service.was, Was::Failing)) {
             return None;
         }
         let (digest, tag, reason) = (release.digest, release.tag.clone(), cause.reason.clone());
         Some(Rejected { digest, tag, at: Timestamp::now(), reason })
-    }
-
-    /// Lets a version be tried again that was rejected here. Whether it was.
-    pub fn forgive(&mut self, tag: &Tag) -> Result<bool, StateError> {
-        self.history.forgive(&self.dir, tag)
     }
 
     fn unchanged(&mut self, order: &Order, approved: Approved, image: ImageId, unchecked: &[&ServiceName]) -> Status {

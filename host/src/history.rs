@@ -141,12 +141,6 @@ impl History {
         dir.write_json(TRUST, self)
     }
 
-    /// Lets a version be tried again. Whether it was rejected.
-    pub fn forgive(&mut self, dir: &StateDir, tag: &Tag) -> Result<bool, StateError> {
-        let known = self.trust.forgive(tag);
-        dir.write_json(TRUST, self).map(|()| known)
-    }
-
     /// Notes that the operator went back to what ran before, which was never verified.
     pub fn went_back(&mut self, dir: &StateDir, before: Option<InFlight>) -> Result<(), StateError> {
         self.trust.went_back_to_unverified();
@@ -156,7 +150,7 @@ impl History {
 
     /// The newest verdicts of the file, the oldest first, at most so many; and how many of its lines are none.
     pub fn verdicts(dir: &StateDir, most: usize) -> Result<(Vec<Verdict>, usize), StateError> {
-        let text = String::from_utf8_lossy(&dir.read(VERDICTS)?.unwrap_or_default()).into_owned();
+        let text = String::from_utf8_lossy(&dir.read_end(VERDICTS)?).into_owned();
         let lines: Vec<&str> = text.lines().collect();
         let newest = lines.get(lines.len().saturating_sub(most)..).unwrap_or_default();
         let read: Vec<Verdict> = newest.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();

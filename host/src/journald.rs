@@ -22,8 +22,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The journal could not be read.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read the system's journal with journalctl")]
-pub struct JournaldError(#[source] io::Error);
+pub enum JournaldError {
+    /// journalctl could not be run to its end.
+    #[error("cannot read the system's journal with journalctl")]
+    Run(#[source] io::Error),
+    /// It ended with an error, as where this user may not read the journal.
+    #[error("journalctl cannot read the system's journal: {0}")]
+    Refused(String),
+}
 
 /// A verdict as the journal has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -42,6 +48,8 @@ pub struct Told {
     pub by: String,
     /// The image.
     pub digest: Option<Digest>,
+    /// When work on it began: with this, no two verdicts are the same.
+    pub started: Option<String>,
 }
 
 impl Told {
@@ -59,13 +67,15 @@ impl Told {
                 By::Operator => "operator".into(),
             },
             digest: status.digest,
+            started: status.started.map(|started| started.to_string()),
         }
     }
 
-    /// Equal for what is the same verdict, wherever it stands: all but its time, which both have from their own clocks.
+    /// Equal for what is the same verdict, wherever it stands: all but its time, since the journal hears of it a moment
+    /// later, and of one that was cut off between the two it hears twice.
     pub(crate) fn key(&self) -> String {
-        let Self { time: _, tag, request, outcome, kind, by, digest } = self;
-        format!("{tag:?} {request:?} {outcome} {kind} {by} {digest:?}")
+        let Self { time: _, tag, request, outcome, kind, by, digest, started } = self;
+        format!("{tag:?} {request:?} {outcome} {kind} {by} {digest:?} {started:?}")
     }
 }
 
@@ -86,6 +96,8 @@ struct Entry {
     by: String,
     #[serde(rename = "TAGSHIP_DIGEST")]
     digest: Option<Digest>,
+    #[serde(rename = "TAGSHIP_STARTED")]
+    started: Option<String>,
 }
 
 /// The newest verdicts that this user's companion told the journal, the oldest first.
@@ -94,24 +106,62 @@ pub async fn verdicts(app: &App) -> Result<Vec<Told>, JournaldError> {
     let mut command = Command::new("journalctl");
     command.args(["--quiet", "--no-pager", "--output=json", "--lines", &ENTRIES.to_string()]);
     command.args([format!("TAGSHIP_APP={app}"), format!("_UID={uid}"), "SYSLOG_IDENTIFIER=tagship-host".to_owned()]);
-    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).output();
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
     let slow = |_| io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", PATIENCE.as_secs()));
-    let output = timeout(PATIENCE, output).await.map_err(slow).and_then(|output| output).map_err(JournaldError)?;
+    let output = timeout(PATIENCE, output).await.map_err(slow).and_then(|output| output).map_err(JournaldError::Run)?;
+    if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr).trim().chars().take(300).collect();
+        return Err(JournaldError::Refused(words));
+    }
     Ok(parse(&output.stdout))
 }
 
 fn parse(journal: &[u8]) -> Vec<Told> {
     let entries = journal.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Entry>(line).ok());
-    let told = entries.filter_map(|Entry { time, tag, request, outcome, kind, by, digest }| {
+    let told = entries.filter_map(|Entry { time, tag, request, outcome, kind, by, digest, started }| {
         let time = Timestamp::from_microsecond(time.parse().ok()?).ok()?;
-        Some(Told { time, tag, request, outcome, kind, by, digest })
+        Some(Told { time, tag, request, outcome, kind, by, digest, started })
     });
     told.collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use tagship_core::handoff::{
+        names::RequestId,
+        status::{Outcome, Status},
+    };
+
     use super::*;
+    use crate::report;
+
+    /// The fields of a message to the journal, as journalctl shows them.
+    fn shown(mut message: &[u8]) -> serde_json::Value {
+        let mut entry = serde_json::json!({ "__REALTIME_TIMESTAMP": "0" });
+        while let Some(end) = message.iter().position(|byte| *byte == b'\n') {
+            let (name, rest) = message.split_at(end);
+            let size = u64::from_le_bytes(rest[1..9].try_into().unwrap()) as usize;
+            entry[String::from_utf8_lossy(name).as_ref()] = String::from_utf8_lossy(&rest[9..9 + size]).into();
+            message = &rest[10 + size..];
+        }
+        entry
+    }
+
+    #[test]
+    fn what_the_journal_is_told_is_read_back() {
+        let status = Status {
+            tag: Some("v1.0.0".parse().unwrap()),
+            request: Some(RequestId::generate()),
+            digest: Some(Digest::of(b"image")),
+            started: Some(Timestamp::from_microsecond(1_700_000_000_123_456).unwrap()),
+            ..Status::new(Outcome::RolledBack, "unhealthy", "web is unhealthy")
+        };
+        for by in [By::Request, By::Operator] {
+            let verdict = Verdict { time: Timestamp::UNIX_EPOCH, by, status: status.clone() };
+            let message = report::fields(&"app".parse().unwrap(), &verdict, "line", report::Urgency::Warning);
+            assert_eq!(parse(shown(&message).to_string().as_bytes()), [Told::of(&verdict)]);
+        }
+    }
 
     #[test]
     fn entries_of_other_shapes_are_passed_over() {

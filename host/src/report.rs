@@ -175,8 +175,8 @@ pub fn verdict(app: &App, verdict: &Verdict) {
     }
 }
 
-fn fields(app: &App, verdict: &Verdict, message: &str, urgency: Urgency) -> Vec<u8> {
-    let Status { tag, request, outcome, kind, digest, previous_digest, .. } = &verdict.status;
+pub(crate) fn fields(app: &App, verdict: &Verdict, message: &str, urgency: Urgency) -> Vec<u8> {
+    let Status { tag, request, outcome, kind, digest, previous_digest, started, .. } = &verdict.status;
     let by = match verdict.by {
         By::Request => "request",
         By::Operator => "operator",
@@ -198,6 +198,7 @@ fn fields(app: &App, verdict: &Verdict, message: &str, urgency: Urgency) -> Vec<
     field("TAGSHIP_OUTCOME", Some(outcome));
     field("TAGSHIP_KIND", Some(kind));
     field("TAGSHIP_BY", Some(&by));
+    field("TAGSHIP_STARTED", started.as_ref().map(|started| started as _));
     bytes
 }
 

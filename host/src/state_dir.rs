@@ -5,7 +5,7 @@
 use std::{
     env,
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -181,6 +181,16 @@ impl StateDir {
         }
     }
 
+    /// Reads the last lines of a file of lines, at most 4 MiB of them; nothing if it is not there.
+    pub fn read_end(&self, name: &str) -> Result<Vec<u8>, StateError> {
+        let path = self.file(name);
+        match read_end(&path, LARGEST / 2) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(source) => Err(StateError::Io { action: "read", path, source }),
+            Ok(bytes) => Ok(bytes),
+        }
+    }
+
     /// Reads what [`write_json`](Self::write_json) wrote; none if it is not there.
     pub fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StateError> {
         let Some(bytes) = self.read(name)? else { return Ok(None) };
@@ -220,6 +230,18 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.as_file().sync_all()?;
     file.persist(path)?;
     File::open(directory)?.sync_all()
+}
+
+fn read_end(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let cut = file.metadata()?.len().saturating_sub(most);
+    file.seek(SeekFrom::Start(cut))?;
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    // What the cut left of a line is none.
+    let start =
+        if cut == 0 { 0 } else { bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |end| end + 1) };
+    Ok(bytes.split_off(start))
 }
 
 fn append(path: &Path, line: &str) -> io::Result<()> {
@@ -283,6 +305,21 @@ pub(crate) mod tests {
         assert!(state.try_lock().unwrap().is_none());
         drop(held);
         assert!(state.try_lock().unwrap().is_some());
+    }
+
+    #[test]
+    fn the_end_of_a_file_is_whole_lines() {
+        let (_temp, state) = fresh();
+        assert_eq!(state.read_end("lines").unwrap(), b"");
+        for line in ["one", "two", "three"] {
+            state.append("lines", line).unwrap();
+        }
+        assert_eq!(state.read_end("lines").unwrap(), b"one\ntwo\nthree\n");
+        let end = |most| read_end(&state.file("lines"), most).unwrap();
+        assert_eq!(end(14), b"one\ntwo\nthree\n");
+        assert_eq!(end(13), b"two\nthree\n");
+        assert_eq!(end(6), b"");
+        assert_eq!(end(7), b"three\n");
     }
 
     #[test]

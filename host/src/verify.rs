@@ -204,7 +204,7 @@ pub async fn approve_rollback(
     settle(settings, trust, registry, (tag, digest, true), Authority::Rollback, now).await
 }
 
-/// Decides on what the operator wants tried again by its tag: as a request that anybody could make.
+/// Decides on what the operator wants tried again by its tag: as on a request, but what was rejected here may pass.
 pub async fn approve_retry(
     settings: &Settings,
     trust: &TrustState,
@@ -213,7 +213,7 @@ pub async fn approve_retry(
     now: Timestamp,
 ) -> Result<Approved, Denied> {
     let digest = resolve(settings, registry, tag).await?;
-    settle(settings, trust, registry, (tag, digest, true), Authority::Request, now).await
+    settle(settings, trust, registry, (tag, digest, true), Authority::Retry, now).await
 }
 
 /// Decides on what was proven here before, by the signatures that the registry has of that very image now.

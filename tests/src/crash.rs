@@ -116,7 +116,8 @@ impl<'a> Ground<'a> {
         let before = self.host.app(&format!(
                 "podman inspect --format '{{{{.Image}}}}' demo-web 2>/dev/null || true
                  # What was rejected before is tried again.
-                 sed -i '/\"rejected\"/,/^    \\]/d' ~/.local/state/tagship/demo/trust.json
+                 trust=~/.local/state/tagship/demo/trust.json
+                 [ ! -e $trust ] || {{ jq 'del(.trust.rejected)' $trust >$trust.new && mv $trust.new $trust; }}
                  set -eu; cd ~/tagship/demo; rm -f ~/failpoints.*; echo '{order}' >~/failpoints
                  boot=$(cat /proc/sys/kernel/random/boot_id); until=$(date -u -d '+10 min' +%FT%TZ)
                  printf '%s\\n' '{tag}' 'Request: {id}' 'Image: {IMAGE}' 'Digest: {digest}' \"Not-After: $until\" \"Boot: $boot\" >.new-{id}

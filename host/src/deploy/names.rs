@@ -19,22 +19,20 @@ pub struct NameBack {
     pub outcome: Result<Option<String>, Failure>,
 }
 
-/// Puts back the names that a deploy may have moved. Returns those that had to be, and those that could not. The rest of
-/// the recovery is left for [`recover`](super::recover), which finds the entry as it was.
-pub async fn names_back<S: Store>(store: &S, entry: &InFlight) -> Vec<NameBack> {
-    let mut moved = Vec::new();
+/// Puts back the names that a deploy may have moved. Tells each that had to be, and each that could not. The rest of the
+/// recovery is left for [`recover`](super::recover), which finds the entry as it was.
+pub async fn names_back<S: Store>(store: &S, entry: &InFlight, mut tell: impl FnMut(NameBack)) {
     for index in plan::shape(entry, false).moved_by(&entry.phase) {
         let Some(recorded) = entry.services.get(index) else { continue };
         match back(store, recorded).await {
             Ok(false) => {}
             Ok(true) => {
                 let image = recorded.image.as_ref().map(|image| image.short().to_owned());
-                moved.push(NameBack { name: recorded.local.clone(), outcome: Ok(image) });
+                tell(NameBack { name: recorded.local.clone(), outcome: Ok(image) });
             }
-            Err(failure) => moved.push(NameBack { name: recorded.local.clone(), outcome: Err(failure) }),
+            Err(failure) => tell(NameBack { name: recorded.local.clone(), outcome: Err(failure) }),
         }
     }
-    moved
 }
 
 /// Whether it had to be moved.

@@ -3,7 +3,7 @@
 //! The app's user can change the file. What stands in the journal they can add to, but neither change nor remove: a
 //! verdict that only one of both has is pointed out.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -41,17 +41,21 @@ enum Difference {
 impl Past {
     /// Compares the file's verdicts, the oldest first, with what the journal was told.
     pub fn new(verdicts: Vec<Verdict>, damaged: usize, told: &[Told]) -> Self {
-        // What the journal has forgotten, at its rotation or at a boot, is no difference.
-        let since = told.iter().map(|told| told.time).min();
+        let keys = |all: &[Told]| all.iter().map(Told::key).collect::<BTreeSet<_>>();
         let in_file: Vec<Told> = verdicts.iter().map(Told::of).collect();
-        let young = in_file.iter().filter(|one| since.is_some_and(|since| one.time >= since));
-        let of_file = counted(in_file.iter());
-        let of_young = counted(young.clone());
-        let of_journal = counted(told.iter());
-        let mut differences: Vec<_> = lacking(told, &of_journal, &of_file).map(Difference::Journal).collect();
-        differences.extend(lacking(young, &of_young, &of_journal).map(Difference::File));
+        let (of_file, of_journal) = (keys(&in_file), keys(told));
+        // The journal forgets its oldest entries, at its rotation or at a boot. By their order, not by a clock: from the
+        // first verdict on that it still has, it has all.
+        let since = in_file.iter().position(|one| of_journal.contains(&one.key())).unwrap_or(in_file.len());
+        let lacks = |there: &BTreeSet<String>| {
+            let there = there.clone();
+            move |one: &&Told| !there.contains(&one.key())
+        };
+        let mut differences: Vec<_> = told.iter().filter(lacks(&of_file)).cloned().map(Difference::Journal).collect();
+        let young = in_file.iter().skip(since);
+        differences.extend(young.filter(lacks(&of_journal)).cloned().map(Difference::File));
         differences.extend((damaged > 0).then_some(Difference::Damaged { lines: damaged }));
-        Self { verdicts: verdicts.into_iter().rev().collect(), differences, compared: since.is_some() }
+        Self { verdicts: verdicts.into_iter().rev().collect(), differences, compared: !told.is_empty() }
     }
 
     /// Whether file and journal say the same, as far as the journal reaches back.
@@ -76,9 +80,6 @@ impl Past {
 
     /// What is to be said beside the table: a line each.
     pub fn remarks(&self) -> Vec<String> {
-        if !self.compared {
-            return vec!["the system's journal has none of these to compare with".into()];
-        }
         let one = |told: &Told| {
             let tag = told.tag.as_deref().unwrap_or("-");
             text::escape(&format!("{} {tag} {} ({})", time(told.time), told.outcome, told.kind))
@@ -88,29 +89,9 @@ impl Past {
             Difference::File(told) => format!("only in the file, not in the system's journal: {}", one(told)),
             Difference::Damaged { lines } => format!("lines of the file that cannot be read: {lines}"),
         };
-        self.differences.iter().map(line).collect()
+        let none = (!self.compared).then(|| "the system's journal has none of these to compare with".to_owned());
+        none.into_iter().chain(self.differences.iter().map(line)).collect()
     }
-}
-
-/// How often each verdict stands somewhere.
-fn counted<'a>(all: impl Iterator<Item = &'a Told>) -> BTreeMap<String, usize> {
-    let mut counts = BTreeMap::new();
-    all.for_each(|one| *counts.entry(one.key()).or_default() += 1);
-    counts
-}
-
-/// Those that stand here more often than there. A request's verdict that was cut off between the two is said again, so of
-/// that one in each is enough.
-fn lacking<'a>(
-    all: impl IntoIterator<Item = &'a Told>,
-    here: &BTreeMap<String, usize>,
-    there: &BTreeMap<String, usize>,
-) -> impl Iterator<Item = Told> {
-    let lacks = |one: &&Told| {
-        let count = |counts: &BTreeMap<String, usize>| counts.get(&one.key()).copied().unwrap_or_default();
-        if one.request.is_some() { count(there) == 0 } else { count(here) > count(there) }
-    };
-    all.into_iter().filter(lacks).cloned()
 }
 
 fn time(time: Timestamp) -> String {
@@ -129,9 +110,14 @@ mod tests {
 
     fn verdict(second: i64, kind: &str, request: Option<RequestId>) -> Verdict {
         let by = if request.is_some() { By::Request } else { By::Operator };
-        let status =
-            Status { tag: Some("v1.0.0".parse().unwrap()), request, ..Status::new(Outcome::Refused, kind, "because") };
-        Verdict { time: Timestamp::from_second(second).unwrap(), by, status }
+        let time = Timestamp::from_second(second).unwrap();
+        let status = Status {
+            tag: Some("v1.0.0".parse().unwrap()),
+            request,
+            started: Some(time),
+            ..Status::new(Outcome::Refused, kind, "because")
+        };
+        Verdict { time, by, status }
     }
 
     fn told(verdicts: &[Verdict]) -> Vec<Told> {
@@ -155,17 +141,20 @@ mod tests {
             let mut fewer = all.clone();
             fewer.remove(lost);
             let past = Past::new(fewer.clone(), 0, &told(&all));
-            assert!(matches!(past.differences[..], [Difference::Journal(_), ..]), "taken out of the file: {lost}");
-            // The oldest that the journal has bounds what can be compared.
+            assert!(matches!(past.differences[..], [Difference::Journal(_)]), "taken out of the file: {lost}");
             let past = Past::new(all.clone(), 0, &told(&fewer));
-            let found = past.differences.iter().filter(|one| matches!(one, Difference::File(_))).count();
-            assert_eq!(found > 0, lost > 0, "put into the file: {lost}");
+            // The oldest may have been forgotten by the journal.
+            let found = usize::from(lost > 0);
+            assert_eq!(past.differences.len(), found, "put into the file: {lost}");
         }
         let mut changed = all.clone();
         changed[1].status.kind = tagship_core::handoff::fields::Word::lossy("deployed");
         let past = Past::new(changed, 0, &told(&all));
         assert!(matches!(past.differences[..], [Difference::Journal(_), Difference::File(_)]));
         assert_eq!(past.remarks().len(), 2);
+        // Whatever time it claims.
+        let backdated = [all.clone(), vec![verdict(0, "c", None)]].concat();
+        assert!(matches!(Past::new(backdated, 0, &told(&all)).differences[..], [Difference::File(_)]));
     }
 
     #[test]
@@ -178,9 +167,11 @@ mod tests {
 
     #[test]
     fn a_verdict_said_twice_after_a_crash_is_none() {
-        let one = verdict(1, "interrupted", Some(RequestId::generate()));
-        assert!(Past::new(vec![one.clone()], 0, &told(&[one.clone(), one.clone()])).agrees());
-        assert!(Past::new(vec![one.clone(), one.clone()], 0, &told(&[one])).agrees());
+        for request in [Some(RequestId::generate()), None] {
+            let one = verdict(1, "interrupted", request);
+            assert!(Past::new(vec![one.clone()], 0, &told(&[one.clone(), one.clone()])).agrees());
+            assert!(Past::new(vec![one.clone(), one.clone()], 0, &told(&[one])).agrees());
+        }
     }
 
     #[test]
@@ -191,5 +182,6 @@ mod tests {
         assert_eq!(Past::new(vec![], 0, &[]).render(), "No deploy has ended here yet.\n");
         let all = [verdict(1, "a", None)];
         assert!(!Past::new(all.to_vec(), 2, &told(&all)).agrees());
+        assert_eq!(Past::new(all.to_vec(), 2, &[]).remarks().len(), 2);
     }
 }

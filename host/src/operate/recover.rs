@@ -10,7 +10,7 @@ use std::{future::Future, time::Duration};
 use tokio::time::timeout;
 
 use crate::{
-    deploy::{self, Failure, InFlight, Store},
+    deploy::{self, Failure, InFlight, NameBack, Store},
     journal::Journal,
     report::Urgency,
 };
@@ -35,22 +35,101 @@ pub fn left_over(journal: &Journal) -> Option<&InFlight> {
 
 /// Puts back the names that the deploy may have moved.
 pub async fn run<S: Store>(store: impl Future<Output = Result<S, Failure>>, entry: &InFlight) -> Told {
-    let work = async { Ok::<_, Failure>(deploy::names_back(&store.await?, entry).await) };
-    let moved = match timeout(PATIENCE, work).await {
-        Ok(Ok(moved)) => moved,
-        Ok(Err(failure)) => return nothing(&failure.reason),
-        Err(_) => return nothing(&format!("the engine has not answered within {} s", PATIENCE.as_secs())),
+    let mut moved = Vec::new();
+    let work = async { Ok::<_, Failure>(deploy::names_back(&store.await?, entry, |name| moved.push(name)).await) };
+    let why = match timeout(PATIENCE, work).await {
+        Ok(Ok(())) => None,
+        Ok(Err(failure)) => Some(failure.reason),
+        Err(_) => Some(format!("the engine has not answered within {} s", PATIENCE.as_secs())),
     };
-    let all_back = moved.iter().all(|name| name.outcome.is_ok());
-    let lines = moved.into_iter().map(|moved| match moved.outcome {
-        Ok(Some(image)) => (Urgency::Notice, format!("{} stands for image {image} again", moved.name)),
-        Ok(None) => (Urgency::Notice, format!("{} stands for nothing again: nothing was proven", moved.name)),
-        Err(failure) => (Urgency::Error, format!("{} could not be put back: {}", moved.name, failure.reason)),
-    });
-    Told { lines: lines.collect(), all_back }
+    let all_back = why.is_none() && moved.iter().all(|name| name.outcome.is_ok());
+    let mut lines: Vec<_> = moved.into_iter().map(line).collect();
+    lines.extend(why.map(|why| {
+        let text = format!("not all names could be put back: {why}; services may start with an unproven image");
+        (Urgency::Error, text)
+    }));
+    Told { lines, all_back }
 }
 
-fn nothing(why: &str) -> Told {
-    let line = format!("the local names could not be put back: {why}; services may start with an unproven image");
-    Told { lines: vec![(Urgency::Error, line)], all_back: false }
+fn line(moved: NameBack) -> (Urgency, String) {
+    let NameBack { name, outcome } = moved;
+    match outcome {
+        Ok(Some(image)) => (Urgency::Notice, format!("{name} stands for image {image} again")),
+        Ok(None) => (Urgency::Notice, format!("{name} stands for nothing again: nothing was proven")),
+        Err(failure) => (Urgency::Error, format!("{name} could not be put back: {}", failure.reason)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        deploy::{Leave, LocalName, Phase, Recorded, RecordedGoal, Role, Store as _, Was},
+        testing::{World, digest, image_of},
+    };
+
+    fn name(service: &str) -> LocalName {
+        LocalName { repository: "localhost/app".parse().unwrap(), tag: service.parse().unwrap() }
+    }
+
+    fn entry(phase: Phase) -> InFlight {
+        let recorded = |service: &str, image| Recorded {
+            name: service.parse().unwrap(),
+            role: Role::Service,
+            local: name(service),
+            was: Was::Running,
+            enablement: "generated".into(),
+            own_healthcheck: false,
+            container: None,
+            image,
+        };
+        let old = Some(image_of(digest("old")));
+        InFlight {
+            goal: RecordedGoal::PutBack,
+            services: vec![recorded("web", old.clone()), recorded("worker", old), recorded("fresh", None)],
+            groups: vec![vec![0], vec![1], vec![2]],
+            phase,
+            image: None,
+        }
+    }
+
+    /// What the names stand for after a recovery, where all stood for the new image before it.
+    async fn recovered(phase: Phase) -> (Vec<bool>, Told) {
+        let world = World::default();
+        let mut new = entry(Phase::Pulling);
+        for service in &mut new.services {
+            service.image = Some(image_of(digest("new")));
+        }
+        for service in ["web", "worker", "fresh"].map(|name| name.parse().unwrap()) {
+            let restorable = new.restorable(&service).unwrap();
+            world.place(Leave::Restorable(&restorable), restorable.local()).await.unwrap();
+        }
+        let told = run(async { Ok(world.clone()) }, &entry(phase)).await;
+        let mut new = Vec::new();
+        for service in ["web", "worker", "fresh"] {
+            new.push(world.resolve(&name(service)).await.unwrap() == Some(image_of(digest("new"))));
+        }
+        (new, told)
+    }
+
+    #[tokio::test]
+    async fn only_what_the_deploy_had_moved_goes_back() {
+        for (phase, new, lines) in [
+            (Phase::Pulling, [true, true, true], 0),
+            (Phase::Preparing, [true, true, true], 0),
+            (Phase::Replacing(0), [false, true, true], 1),
+            (Phase::Replacing(2), [false, false, false], 3),
+            (Phase::RollingBack { cause: Failure::new("unhealthy", "sick") }, [false, false, false], 3),
+            (Phase::Proven, [true, true, true], 0),
+        ] {
+            let (now, told) = recovered(phase.clone()).await;
+            assert_eq!((now, told.lines.len(), told.all_back), (new.to_vec(), lines, true), "{phase:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_hangs_keeps_no_service_waiting() {
+        let told = run(std::future::pending::<Result<World, Failure>>(), &entry(Phase::Replacing(2))).await;
+        assert!(!told.all_back && told.lines[0].1.contains("20 s"), "{told:?}");
+    }
 }

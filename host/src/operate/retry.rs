@@ -9,27 +9,24 @@ use crate::{
     config::Settings,
     desk::{self, Desk, Host, Order},
     report::Told,
-    state_dir::StateError,
     verify,
 };
 
-/// Forgets what spoke against the version, and deploys it by the rules that hold for requests. Returns how that ended.
-pub async fn run<H: Host>(desk: &mut Desk<'_, H>, settings: &Settings, tag: &Tag) -> Result<Status, StateError> {
+/// Deploys a version by the rules that hold for requests, whatever was found before. Returns how that ended: if well, it
+/// is rejected no longer.
+pub async fn run<H: Host>(desk: &mut Desk<'_, H>, settings: &Settings, tag: &Tag) -> Status {
     let told = Told::new(Progress::none());
     let order = Order { request: None, asked: tag.clone(), started: Timestamp::now() };
     if let Err(failure) = desk.make_way(settings, &told).await {
-        return Ok(desk.refuse(&order, desk::in_the_way(&failure)));
+        return desk.refuse(&order, desk::in_the_way(&failure));
     }
-    match desk.forgive(tag)? {
-        true => told.tell("verify", "retry", &format!("{tag} was rejected here; it is tried again")),
-        false => told.tell("verify", "retry", &format!("{tag} was not rejected here; it is deployed as any other")),
-    }
+    told.tell("verify", "retry", &format!("{tag} is tried again, whatever was found before"));
     let approved = async {
         let registry = desk.host().registry(settings).await?;
         verify::approve_retry(settings, &desk.history().trust, &registry, tag, order.started).await
     };
-    Ok(match approved.await {
+    match approved.await {
         Ok(approved) => desk.deploy(settings, &order, approved, &told).await,
         Err(denied) => desk.refuse(&order, desk::refusal(&denied)),
-    })
+    }
 }

@@ -13,6 +13,8 @@ use crate::config::Downgrade;
 pub enum Authority {
     /// An ordinary request: it may only go forward.
     Request,
+    /// The operator on the host, who wants something tried again: a request that what was rejected does not bind.
+    Retry,
     /// The operator on the host, or a rollback request signed by a trusted key: it may go anywhere above the floor.
     Rollback,
 }
@@ -43,7 +45,9 @@ pub fn judge(
         let (asked, at, reason) = (release.tag.clone(), rejected.at, rejected.reason.clone());
         return Err(Refusal::Rejected { asked, at, reason });
     }
-    let (Authority::Request, Some(mark)) = (authority, state.mark()) else { return Ok(Ruling::Allow) };
+    let (Authority::Request | Authority::Retry, Some(mark)) = (authority, state.mark()) else {
+        return Ok(Ruling::Allow);
+    };
     let asked = || release.tag.clone();
     let against = match order::compare(release, mark, now)? {
         Some(Ordering::Greater) => return Ok(Ruling::Allow),
@@ -132,9 +136,11 @@ mod tests {
         let mut state = after(&["v0.1.0"]);
         let bad = release("v0.2.0");
         state.reject(Rejected { digest: bad.digest, tag: bad.tag.clone(), at: now(), reason: "web is sick".into() });
+        assert_eq!(ruled(&state, &release("v0.0.9"), Authority::Retry, Downgrade::Refuse), "downgrade");
         for policy in [Downgrade::Refuse, Downgrade::MovingTag, Downgrade::Allow] {
             assert_eq!(ruled(&state, &bad, Authority::Request, policy), "rejected");
             assert_eq!(ruled(&state, &bad, Authority::Rollback, policy), "allow");
+            assert_eq!(ruled(&state, &bad, Authority::Retry, policy), "allow");
             assert_eq!(ruled(&state, &rebuilt("v0.2.0", "mended"), Authority::Request, policy), "allow");
         }
     }

@@ -73,13 +73,6 @@ impl TrustState {
         }
     }
 
-    /// Lets a version be tried again. Whether it was rejected.
-    pub fn forgive(&mut self, tag: &Tag) -> bool {
-        let before = self.rejected.len();
-        self.rejected.retain(|rejected| rejected.tag != *tag);
-        self.rejected.len() != before
-    }
-
     /// Notes that a release was deployed, by whatever authority, and found healthy.
     ///
     /// The mark only rises, or takes the new digest of its own version. A signed time beyond now does not raise it.
@@ -139,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_reason_counts_until_it_is_forgiven_or_proven() {
+    fn the_first_reason_counts_until_it_is_proven() {
         let rejected = |tag: &str, reason: &str| {
             let Release { digest, tag, .. } = release(tag, true);
             Rejected { digest, tag, at: Timestamp::UNIX_EPOCH, reason: reason.into() }
@@ -150,9 +143,6 @@ mod tests {
         state.reject(rejected("v0.1.0", "second"));
         state.reject(rejected("v0.2.0", "other"));
         assert_eq!(state.rejection(digest("v0.1.0")).unwrap().reason, "first");
-        assert!(state.forgive(&"v0.1.0".parse().unwrap()));
-        assert!(!state.forgive(&"v0.1.0".parse().unwrap()));
-        assert!(state.rejection(digest("v0.1.0")).is_none());
         state.proven(release("v0.2.0", true), Timestamp::UNIX_EPOCH);
         assert!(state.rejection(digest("v0.2.0")).is_none());
         for n in 0..=REJECTED {
