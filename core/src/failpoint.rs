@@ -2,13 +2,13 @@
 //! `failpoints` alone, which nobody ships: without it each is an empty function.
 //!
 //! The environment variable `TAGSHIP_FAILPOINTS` names a file. Each place that is passed adds its name, as a line, to
-//! that file with `.passed` behind its name. What the file says is done at the place of that number, counted from 1 in
-//! this process, and once: the file is removed first, so that the next run passes.
+//! that file with `.passed` behind its name. What the file says is done at one place, that of a number, counted from 1 in
+//! this process, or the first whose name begins so; and once: the file is removed first, so that the next run passes.
 //!
 //! | content | effect |
 //! | --- | --- |
-//! | `kill N` | the process is killed (SIGKILL) |
-//! | `hold N` | it stands still for ever; a file with `.held` behind its name appears |
+//! | `kill N`, `kill NAME` | the process is killed (SIGKILL) |
+//! | `hold N`, `hold NAME` | it stands still for ever; a file with `.held` behind its name appears |
 
 /// Marks a place: `what` is about to be done, or has been, to `which`.
 #[cfg(not(feature = "failpoints"))]
@@ -40,7 +40,11 @@ mod armed {
         }
         let order = fs::read_to_string(&file).unwrap_or_default();
         let Some((effect, at)) = order.trim().split_once(' ') else { return };
-        if at.parse() != Ok(number) || fs::remove_file(&file).is_err() {
+        let here = match at.parse::<u32>() {
+            Ok(at) => at == number,
+            Err(_) => format!("{what} {which}").starts_with(at),
+        };
+        if !here || fs::remove_file(&file).is_err() {
             return;
         }
         match effect {

@@ -100,16 +100,17 @@ impl<'a> Ground<'a> {
         ground
     }
 
-    /// Deploys a version and cuts that off at the `at`-th place that the companion passes.
+    /// Deploys a version and cuts that off at a place that the companion passes, by its number
+    /// or by the beginning of its name.
     ///
     /// # Panics
     /// When there is no answer afterwards, when not all services run one good image and are healthy, or when anything is
     /// left in the middle: that is what has to hold wherever the cut came.
-    pub fn attempt(&self, version: &str, cut: Option<(Cut, u32)>) -> Attempt {
+    pub fn attempt(&self, version: &str, cut: Option<(Cut, &str)>) -> Attempt {
         let Version { tag, digest, image } = &self.versions[version];
         let order = match cut {
-            Some((Cut::Kill, at)) => format!("kill {at}"),
-            Some((Cut::Power, at)) => format!("hold {at}"),
+            Some((Cut::Kill, place)) => format!("kill {place}"),
+            Some((Cut::Power, place)) => format!("hold {place}"),
             None => String::new(),
         };
         let id = ulid::Ulid::generate();
@@ -136,7 +137,10 @@ impl<'a> Ground<'a> {
         if let Some((Cut::Power, _)) = cut {
             // The boot has started what no deploy had touched: that gets healthy in its own time.
             let services = SERVICES.join(" ");
-            self.host.app(&format!("timeout {PATIENCE} podman wait --condition healthy {services}")).ok();
+            let started = format!(
+                "systemctl --user start {services} && timeout {PATIENCE} podman wait --condition healthy {services}"
+            );
+            self.host.app(&started).ok();
         }
         // Cut off after its answer, it comes again by itself; until then it may still be the run that is cut off.
         let after = self.host.app(&format!(

@@ -36,10 +36,13 @@ pub fn left_over(journal: &Journal) -> Option<&InFlight> {
 /// Puts back the names that the deploy may have moved.
 pub async fn run<S: Store>(store: impl Future<Output = Result<S, Failure>>, entry: &InFlight) -> Told {
     let mut moved = Vec::new();
-    let work = async { Ok::<_, Failure>(deploy::names_back(&store.await?, entry, |name| moved.push(name)).await) };
+    let work = async {
+        deploy::names_back(&store.await?, entry, |name| moved.push(name)).await;
+        Ok(())
+    };
     let why = match timeout(PATIENCE, work).await {
         Ok(Ok(())) => None,
-        Ok(Err(failure)) => Some(failure.reason),
+        Ok(Err(Failure { reason, .. })) => Some(reason),
         Err(_) => Some(format!("the engine has not answered within {} s", PATIENCE.as_secs())),
     };
     let all_back = why.is_none() && moved.iter().all(|name| name.outcome.is_ok());
@@ -64,7 +67,7 @@ fn line(moved: NameBack) -> (Urgency, String) {
 mod tests {
     use super::*;
     use crate::{
-        deploy::{Leave, LocalName, Phase, Recorded, RecordedGoal, Role, Store as _, Was},
+        deploy::{Leave, LocalName, Phase, Recorded, RecordedGoal, Role, Was},
         testing::{World, digest, image_of},
     };
 

@@ -55,6 +55,8 @@ impl Plan {
     fn run(&self, ground: &Ground<'_>) {
         match *self {
             Self::Deploy { healthy, cut } => {
+                let place = cut.map(|(cut, at)| (cut, at.to_string()));
+                let cut = place.as_ref().map(|(cut, at)| (*cut, at.as_str()));
                 let attempt = ground.attempt(if healthy { ground.other() } else { "bad" }, cut);
                 assert!(healthy || !attempt.answer.starts_with("ok "), "{}", attempt.answer);
             }
