@@ -58,10 +58,14 @@ fn the_power_fails_in_each_phase(host: &Host) {
         let attempt = ground.attempt(version, Some((Cut::Power, place)));
         assert!(attempt.cut, "{phase}: {:#?}", attempt.passed);
         assert!(attempt.answer.contains(&format!("Outcome: {ends}\n")), "{phase}: {}", attempt.answer);
-        let names = host.app("journalctl --user -b -u tagship-recover@demo -o cat --no-pager; systemctl --user is-active tagship-recover@demo");
+        let names = host.app(
+            "systemctl --user is-active tagship-recover@demo
+             journalctl --user -b -u tagship-recover@demo -u tagship@demo -o short-precise --no-pager",
+        );
+        let names = names.ok().says("active");
         // Before any service is started its name stands for what was proven; where none had moved there is nothing to do.
-        let moved = names.ok().says("active").text.contains("stands for image");
-        assert_eq!(moved, !matches!(phase, "pulling" | "proven"), "{phase}");
+        let moved = names.text.contains("stands for image");
+        assert_eq!(moved, !matches!(phase, "pulling" | "proven"), "{phase}: {}", names.text);
     }
 }
 
