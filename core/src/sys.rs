@@ -319,21 +319,27 @@ mod tests {
         false
     }
 
+    /// What is left on a stack, to be looked for: whole words, since an address may well have such a byte.
+    const LEFT: u64 = 0xa5a5_a5a5_a5a5_a5a5;
+    const WORDS: usize = 512;
+
+    /// How many of these words are at an address.
+    fn left(at: usize) -> usize {
+        let word = |index: usize| (at + index * size_of::<u64>()) as *const u64;
+        // SAFETY: mapped memory of this thread's stack, read word by word as it is.
+        (0..WORDS).filter(|index| unsafe { std::ptr::read_volatile(word(*index)) } == LEFT).count()
+    }
+
     #[test]
     fn the_stack_is_scrubbed_after_work() {
         /// Fills a part of the stack, and tells where.
         #[inline(never)]
         fn leave() -> usize {
-            let mut stack = [0xa5_u8; 4096];
+            let mut stack = [LEFT; WORDS];
             std::hint::black_box(&mut stack).as_ptr() as usize
         }
-        /// How much of it is there still.
-        fn left(at: usize) -> usize {
-            // SAFETY: mapped memory of this thread's stack, read byte by byte as it is.
-            (at..at + 4096).filter(|at| unsafe { std::ptr::read_volatile(*at as *const u8) } == 0xa5).count()
-        }
-        assert!(left(leave()) > 2000, "without scrubbing it is there");
-        assert!(left(then_scrub(65536, leave)) < 16);
+        assert!(left(leave()) > WORDS / 2, "without scrubbing it is there");
+        assert_eq!(left(then_scrub(65536, leave)), 0);
     }
 
     #[test]
@@ -341,16 +347,13 @@ mod tests {
         /// Leaves something far down, and tells where.
         #[inline(never)]
         fn leave(depth: usize) -> usize {
-            let mut stack = [0xa5_u8; 4096];
+            let mut stack = [LEFT; WORDS];
             let place = std::hint::black_box(&mut stack).as_ptr() as usize;
             let deepest = if depth > 0 { leave(depth - 1) } else { place };
             std::hint::black_box(&mut stack);
             deepest
         }
-        let at = then_scrub(512 * 1024, || leave(100));
-        // SAFETY: mapped memory of this thread's stack, read byte by byte as it is.
-        let left = (at..at + 4096).filter(|at| unsafe { std::ptr::read_volatile(*at as *const u8) } == 0xa5).count();
-        assert_eq!(left, 0);
+        assert_eq!(left(then_scrub(512 * 1024, || leave(100))), 0);
     }
 
     #[test]

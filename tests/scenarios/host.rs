@@ -1,6 +1,7 @@
 //! Scenarios on a real host: systemd, rootless Podman, a registry with TLS and passwords, cosign.
 //!
-//! Two hosts serve them side by side, one scenario at a time each; each scenario starts from a proven state and mends what it broke.
+//! Two hosts serve them side by side, one scenario at a time each; each scenario starts from a proven state and mends
+//! what it broke.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod build;
