@@ -192,28 +192,16 @@ pub async fn approve(
     }
 }
 
-/// Decides on what the operator asks for by its tag: as a request, but it may go back.
-pub async fn approve_rollback(
+/// Decides on what the operator asks for by its tag, with this authority.
+pub async fn approve_tag(
     settings: &Settings,
     trust: &TrustState,
     registry: &impl Registry,
-    tag: &Tag,
+    (tag, authority): (&Tag, Authority),
     now: Timestamp,
 ) -> Result<Approved, Denied> {
     let digest = resolve(settings, registry, tag).await?;
-    settle(settings, trust, registry, (tag, digest, true), Authority::Rollback, now).await
-}
-
-/// Decides on what the operator wants tried again by its tag: as on a request, but what was rejected here may pass.
-pub async fn approve_retry(
-    settings: &Settings,
-    trust: &TrustState,
-    registry: &impl Registry,
-    tag: &Tag,
-    now: Timestamp,
-) -> Result<Approved, Denied> {
-    let digest = resolve(settings, registry, tag).await?;
-    settle(settings, trust, registry, (tag, digest, true), Authority::Retry, now).await
+    settle(settings, trust, registry, (tag, digest, true), authority, now).await
 }
 
 /// Decides on what was proven here before, by the signatures that the registry has of that very image now.

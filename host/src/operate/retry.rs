@@ -9,6 +9,7 @@ use crate::{
     config::Settings,
     desk::{self, Desk, Host, Order},
     report::Told,
+    trust::judge::Authority,
     verify,
 };
 
@@ -23,7 +24,7 @@ pub async fn run<H: Host>(desk: &mut Desk<'_, H>, settings: &Settings, tag: &Tag
     told.tell("verify", "retry", &format!("{tag} is tried again, whatever was found before"));
     let approved = async {
         let registry = desk.host().registry(settings).await?;
-        verify::approve_retry(settings, &desk.history().trust, &registry, tag, order.started).await
+        verify::approve_tag(settings, &desk.history().trust, &registry, (tag, Authority::Retry), order.started).await
     };
     match approved.await {
         Ok(approved) => desk.deploy(settings, &order, approved, &told).await,

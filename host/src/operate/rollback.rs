@@ -14,6 +14,7 @@ use crate::{
     desk::{self, Desk, Host, Order},
     history::{History, Proven},
     report::Told,
+    trust::judge::Authority,
     verify::{self, Approved, Denied},
 };
 
@@ -142,5 +143,5 @@ async fn from_registry<H: Host>(
     now: Timestamp,
 ) -> Result<Approved, Denied> {
     let registry = desk.host().registry(settings).await?;
-    verify::approve_rollback(settings, &desk.history().trust, &registry, tag, now).await
+    verify::approve_tag(settings, &desk.history().trust, &registry, (tag, Authority::Rollback), now).await
 }

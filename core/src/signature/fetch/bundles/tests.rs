@@ -75,13 +75,18 @@ impl Held {
             self.answers.get(name).cloned().unwrap_or_else(|| Reply::new(404, ""))
         })
         .await;
-        let repository: Repository = format!("127.0.0.1:{}/chris/app", server.port).parse().unwrap();
-        let limits = Limits { pause: Duration::from_millis(1), ..Limits::default() };
-        let roots = Roots::load(None).unwrap();
-        let client = Client::with_limits(repository.registry(), Credential::Anonymous, &roots, limits).unwrap();
-        let found = bundles(&client, &repository, &Digest::of(IMAGE)).await;
-        (found, server.lines().len())
+        fetched_from(&server).await
     }
+}
+
+/// The bundles of the image, and the number of requests that took.
+async fn fetched_from(server: &Server) -> (Result<Found, FetchError>, usize) {
+    let repository: Repository = format!("127.0.0.1:{}/chris/app", server.port).parse().unwrap();
+    let limits = Limits { pause: Duration::from_millis(1), ..Limits::default() };
+    let roots = Roots::load(None).unwrap();
+    let client = Client::with_limits(repository.registry(), Credential::Anonymous, &roots, limits).unwrap();
+    let found = bundles(&client, &repository, &Digest::of(IMAGE)).await;
+    (found, server.lines().len())
 }
 
 fn contents(found: Result<Found, FetchError>) -> Vec<Vec<u8>> {
@@ -139,12 +144,7 @@ async fn fetched_in_pages(
         }
     })
     .await;
-    let repository: Repository = format!("127.0.0.1:{}/chris/app", server.port).parse().unwrap();
-    let limits = Limits { pause: Duration::from_millis(1), ..Limits::default() };
-    let roots = Roots::load(None).unwrap();
-    let client = Client::with_limits(repository.registry(), Credential::Anonymous, &roots, limits).unwrap();
-    let found = bundles(&client, &repository, &Digest::of(IMAGE)).await;
-    (found, server.lines().len())
+    fetched_from(&server).await
 }
 
 #[tokio::test]
