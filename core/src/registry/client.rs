@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LINK, LOCATION};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Method, StatusCode, Url};
 
 use super::auth::{Authorizer, Standing};
+use super::link;
 use super::manifest::{self, Manifest, Target};
 use super::wire::{Answer, Request, Wire, shown};
 use super::{Limits, RegistryError};
@@ -24,7 +25,7 @@ const MANIFEST_MAX: usize = 4 * 1024 * 1024;
 /// The longest answer that is read where none is wanted.
 const ANSWER_MAX: usize = 1024 * 1024;
 
-/// The most pages of a list of referrers that are read, of 1 MiB each.
+/// The most pages of a list of referrers that are read, of 1 MiB (`ANSWER_MAX`) each.
 const PAGES: usize = 8;
 
 /// Where a registry names the digest of what it sends or stored.
@@ -113,26 +114,32 @@ impl Client {
         url.query_pairs_mut().append_pair("artifactType", artifact_type);
         let mut pages = Vec::new();
         loop {
+            let page = shown(&url);
+            let long = |limit, unit| RegistryError::LongList { url: page.clone(), limit, unit };
             let mut request = Request::new(Method::GET, url, ANSWER_MAX);
             request.headers.insert(ACCEPT, HeaderValue::from_static(manifest::OCI_INDEX));
             let answer = match self.call(request, Right::Pull).await {
                 Ok(answer) if answer.status == StatusCode::NOT_FOUND => break,
                 // Registries from before the API answer an unknown path in ways of their own.
                 Err(RegistryError::Refused { status: 400 | 405 | 406, .. }) => break,
+                // The page itself, and not what gives the token for it.
+                Err(RegistryError::TooLarge { url, limit }) if url == page => {
+                    return Err(long(limit, "bytes of a page"));
+                }
                 other => other?,
             };
             match parsed(&answer, None) {
                 Ok(index) if index.media_type() == manifest::OCI_INDEX => pages.push(index),
                 _ => break,
             }
-            let Some(next) = next_page(&answer.headers) else { return Ok(Some(pages)) };
-            let why = |why: &str| RegistryError::Protocol { url: shown(&answer.url), why: why.to_owned() };
+            let Some(next) = link::next_page(&answer.headers) else { return Ok(Some(pages)) };
             if pages.len() == PAGES {
-                return Err(why("its list of referrers has more pages than are read"));
+                return Err(long(PAGES, "pages"));
             }
             url = self.wire.join(&answer.url, next)?;
             if !self.wire.is_own(&url) {
-                return Err(why("the next page of its list of referrers lies on another server"));
+                let why = "the next page of its list of referrers lies on another server".to_owned();
+                return Err(RegistryError::Protocol { url: shown(&answer.url), why });
             }
         }
         // Half a list is none to go by.
@@ -319,16 +326,6 @@ fn parsed(answer: &Answer, expected: Option<Digest>) -> Result<Manifest, Registr
     }
     manifest::agrees(media_type, &answer.body).map_err(protocol)?;
     Ok(manifest)
-}
-
-/// Where a list goes on: the target of the `Link` whose relation is "next" (RFC 8288, section 3).
-fn next_page(headers: &HeaderMap) -> Option<&str> {
-    let links = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
-    links.flat_map(|value| value.split(',')).find_map(|link| {
-        let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-        let is_next = |parameter: &str| matches!(parameter.trim(), "rel=next" | "rel=\"next\"");
-        parameters.split(';').any(is_next).then_some(target)
-    })
 }
 
 /// Compares a digest that was asked for with the one of what came.

@@ -104,6 +104,17 @@ pub enum RegistryError {
         limit: usize,
     },
 
+    /// A list in pages, longer than what is read of it.
+    #[error("{url} lists more than the {limit} {unit} that are read")]
+    LongList {
+        /// What was asked for.
+        url: String,
+        /// The most that is read.
+        limit: usize,
+        /// Of what.
+        unit: &'static str,
+    },
+
     /// The registry sends us on to where we do not go: away from TLS, or in circles.
     #[error("{url} redirects to where it should not")]
     Redirect {
@@ -183,7 +194,7 @@ impl Explain for RegistryError {
             Self::Denied { .. } => "registry-denied",
             Self::Absent { .. } => "registry-absent",
             Self::Corrupt { .. } => "registry-corrupt",
-            Self::TooLarge { .. } => "registry-too-large",
+            Self::TooLarge { .. } | Self::LongList { .. } => "registry-too-large",
             Self::Redirect { .. } => "registry-redirect",
             Self::Interrupted { .. } => "registry-interrupted",
             Self::Server { .. } => "registry-error",
@@ -236,6 +247,7 @@ impl Explain for RegistryError {
                 "nothing that belongs there is so long: check that the name is an image's, and that the registry \
                  itself answers and no other server for it"
             }
+            Self::LongList { .. } => "delete what nobody needs of what it lists",
             Self::Refused { status: 300..=399, .. } => {
                 "it sends on, but not to an address that can be followed: check the registry's external address and any \
                  proxy or login page before it"

@@ -19,6 +19,7 @@
 mod auth;
 mod client;
 mod error;
+mod link;
 mod manifest;
 mod retry;
 #[cfg(test)]

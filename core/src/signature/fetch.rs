@@ -67,13 +67,29 @@ pub enum ListError {
     /// Not JSON of the list's shape.
     #[error("it cannot be read")]
     Json(#[source] JsonError),
+    /// The registry's own, and longer than it is read.
+    #[error("it is too long")]
+    Long(#[source] RegistryError),
+}
+
+impl ListError {
+    fn is_length(&self) -> bool {
+        matches!(self, Self::Json(JsonError::TooLarge { .. }) | Self::Long(_))
+    }
+}
+
+impl FetchError {
+    /// Whether there is more than is read, of which nothing is known then.
+    pub(super) fn is_length(&self) -> bool {
+        matches!(self, Self::Malformed { source, .. } if source.is_length())
+    }
 }
 
 impl Explain for FetchError {
     fn kind(&self) -> &'static str {
         match self {
             Self::Registry { source, .. } => source.kind(),
-            Self::Malformed { source: ListError::Json(JsonError::TooLarge { .. }), .. } => "too-many-signatures",
+            Self::Malformed { source, .. } if source.is_length() => "too-many-signatures",
             Self::Malformed { .. } => "malformed-signature",
         }
     }
@@ -81,7 +97,7 @@ impl Explain for FetchError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Registry { source, .. } => return source.hint(),
-            Self::Malformed { list, image, source: ListError::Json(JsonError::TooLarge { .. }) } => list.room(image),
+            Self::Malformed { list, image, source } if source.is_length() => list.room(image),
             Self::Malformed { list, image, .. } => list.repair(image),
         })
     }

@@ -49,7 +49,13 @@ pub async fn referrers(client: &Client, repository: &Repository, digest: &Digest
 pub async fn bundles(client: &Client, repository: &Repository, digest: &Digest) -> Result<Found, FetchError> {
     let image = || ImageRef::pinned(repository, digest);
     let registry = |source| FetchError::Registry { image: image(), source };
-    let (list, pages) = match referrers(client, repository, digest).await.map_err(registry)? {
+    let listed = referrers(client, repository, digest).await.map_err(|source| match source {
+        long @ RegistryError::LongList { .. } => {
+            FetchError::Malformed { list: List::Registry, image: image(), source: ListError::Long(long) }
+        }
+        source => registry(source),
+    })?;
+    let (list, pages) = match listed {
         Referrers::Listed(pages) => (List::Registry, pages),
         Referrers::Tagged(index) => (List::Referrers, index.into_iter().collect()),
     };

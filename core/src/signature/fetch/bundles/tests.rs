@@ -160,9 +160,8 @@ async fn a_list_of_several_pages_is_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_list_without_end_or_elsewhere_is_none() {
+async fn a_list_that_goes_on_elsewhere_is_none() {
     for (defect, link, requests) in [
-        ("endless", "<?page=1>; rel=next", 8),
         ("on another server", "<https://other.test/v2/>; rel=next", 1),
         ("of another scheme", "<file:///etc/passwd>; rel=next", 1),
         ("no URL", "<https://[>; rel=next", 1),
@@ -173,6 +172,23 @@ async fn a_list_without_end_or_elsewhere_is_none() {
     let ends = |page| if page == 0 { "<?page=1>; rel=next".to_owned() } else { "404".to_owned() };
     let (found, asked) = fetched_in_pages(ends).await;
     assert_eq!((found.unwrap_err().kind(), asked), ("registry-protocol", 2), "its second page is gone");
+}
+
+#[tokio::test]
+async fn a_registrys_own_list_that_is_too_long_is_told_from_a_registry_that_is_none() {
+    let page = format!(r#"{{"manifests":[]}}{}"#, " ".repeat(MAX_INDEX_LEN));
+    let mut held = Held::default();
+    held.answers.insert("referrers".to_owned(), Reply::new(200, page).with("Content-Type", OCI_INDEX));
+    for (defect, (found, asked), requests) in [
+        ("without end", fetched_in_pages(|_| "<?page=1>; rel=next".to_owned()).await, 8),
+        ("a page beyond its length", held.fetched().await, 1),
+    ] {
+        let error = found.unwrap_err();
+        assert_eq!((error.kind(), asked), ("too-many-signatures", requests), "{defect}");
+        let told = crate::explain::chain(&error);
+        assert!(told.contains("registry's index of referrers") && told.contains("that are read"), "{told}");
+        assert!(error.hint().unwrap().contains("by its manifest's digest"), "{:?}", error.hint());
+    }
 }
 
 #[tokio::test]
