@@ -11,7 +11,7 @@ use tagship::log::{Log, RunnerFiles, Style};
 use tagship_core::sys::{self, WipingAllocator};
 
 #[global_allocator]
-static ALLOCATOR: WipingAllocator = WipingAllocator;
+static ALLOCATOR: WipingAllocator = WipingAllocator::new();
 
 /// Stack that is overwritten before the program ends: far more than a release reaches down, and an eighth of what Linux
 /// gives.

@@ -15,20 +15,34 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 use zeroize::{Zeroize, Zeroizing};
 
 /// A global allocator that overwrites memory with zeros before it is freed, so that copies of a secret which libraries
-/// made and dropped are gone, too.
-pub struct WipingAllocator;
+/// made and dropped are gone, too. The memory is another allocator's, which is the system's but in tests.
+pub struct WipingAllocator<A = System>(A);
 
-// SAFETY: every block comes from `System` with the caller's layout and goes back to it with the same layout; only
-// bytes inside a block that is about to be freed are written, and `System` upholds the rest of the contract.
-unsafe impl GlobalAlloc for WipingAllocator {
+impl WipingAllocator {
+    /// Of the system's memory.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(System)
+    }
+}
+
+impl Default for WipingAllocator {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// SAFETY: every block comes from the inner allocator with the caller's layout and goes back to it with the same layout;
+// only bytes inside a block that is about to be freed are written, and the inner one upholds the rest of the contract.
+unsafe impl<A: GlobalAlloc> GlobalAlloc for WipingAllocator<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promises are exactly those that `System.alloc` asks for.
-        unsafe { System.alloc(layout) }
+        // SAFETY: the caller's promises are exactly those that the inner `alloc` asks for.
+        unsafe { self.0.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as above.
-        let block = unsafe { System.alloc_zeroed(layout) };
+        let block = unsafe { self.0.alloc_zeroed(layout) };
         if layout.size() >= HUGE && !block.is_null() {
             // SAFETY: the block has `layout.size()` bytes and is not in use yet.
             unsafe { in_huge_pages(block, layout.size()) };
@@ -38,15 +52,15 @@ unsafe impl GlobalAlloc for WipingAllocator {
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // SAFETY: the caller gives up a block of `layout.size()` bytes that nobody else uses any more; it came from
-        // `System` with this layout.
+        // the inner allocator with this layout.
         unsafe {
             wipe(block, layout.size());
-            System.dealloc(block, layout);
+            self.0.dealloc(block, layout);
         }
     }
 
-    // `realloc` is left to the trait's own: a new block, a copy, then `dealloc` above. `System.realloc` could move the
-    // contents and free the old place unwiped.
+    // `realloc` is left to the trait's own: a new block, a copy, then `dealloc` above. The inner one could move the contents
+    // and free the old place unwiped.
 }
 
 /// Overwrites memory with zeros, as fast as the machine can: `zeroize` writes byte by byte, which costs a millisecond in
@@ -236,6 +250,7 @@ fn threads() -> Result<usize, SysError> {
 mod tests {
     use std::io::Write as _;
     use std::path::Path;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
 
@@ -272,16 +287,57 @@ mod tests {
         assert_eq!(bytes[1..63], [0; 62]);
     }
 
+    /// Counts what is left in the blocks that it gets back.
+    #[derive(Default)]
+    struct Inspecting {
+        freed: AtomicUsize,
+        left: AtomicUsize,
+    }
+
+    // SAFETY: all of it is the system's.
+    unsafe impl GlobalAlloc for Inspecting {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            // SAFETY: the caller's promises.
+            unsafe { System.alloc(layout) }
+        }
+
+        unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+            // SAFETY: the caller's promises; the block was written whole.
+            let left = unsafe { std::slice::from_raw_parts(block, layout.size()) };
+            self.left.fetch_add(left.iter().filter(|byte| **byte != 0).count(), Ordering::Relaxed);
+            self.freed.fetch_add(layout.size(), Ordering::Relaxed);
+            // SAFETY: the caller's promises.
+            unsafe { System.dealloc(block, layout) };
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_in_what_is_freed() {
+        let allocator = WipingAllocator(Inspecting::default());
+        let layout = Layout::array::<u8>(64).unwrap();
+        // SAFETY: blocks of our own, each written whole and given back as it was got.
+        unsafe {
+            let block = allocator.alloc(layout);
+            block.write_bytes(0xa5, 64);
+            let larger = allocator.realloc(block, layout, 4096);
+            assert_eq!(allocator.0.freed.load(Ordering::Relaxed), 64, "the place that it grew out of");
+            larger.write_bytes(0xa5, 4096);
+            allocator.dealloc(larger, Layout::array::<u8>(4096).unwrap());
+        }
+        assert_eq!(allocator.0.freed.into_inner(), 64 + 4096);
+        assert_eq!(allocator.0.left.into_inner(), 0);
+    }
+
     #[test]
     fn a_block_that_grows_keeps_its_bytes() {
         let layout = Layout::array::<u8>(64).unwrap();
         // SAFETY: a block of our own; the grown one is read in its place.
         unsafe {
-            let block = WipingAllocator.alloc(layout);
+            let block = WipingAllocator::new().alloc(layout);
             block.write_bytes(0xa5, 64);
-            let larger = WipingAllocator.realloc(block, layout, 4096);
+            let larger = WipingAllocator::new().realloc(block, layout, 4096);
             assert_eq!(std::slice::from_raw_parts(larger, 64), [0xa5; 64]);
-            WipingAllocator.dealloc(larger, Layout::array::<u8>(4096).unwrap());
+            WipingAllocator::new().dealloc(larger, Layout::array::<u8>(4096).unwrap());
         }
     }
 
@@ -290,11 +346,11 @@ mod tests {
         let layout = Layout::array::<u8>(HUGE).unwrap();
         // SAFETY: a block of our own, which is given back as it was got.
         let (advised, zeros) = unsafe {
-            let block = WipingAllocator.alloc_zeroed(layout);
+            let block = WipingAllocator::new().alloc_zeroed(layout);
             let zeros = std::slice::from_raw_parts(block, HUGE).iter().all(|byte| *byte == 0);
             block.write_bytes(0xa5, HUGE);
             let advised = advised(block as usize + HUGE / 2);
-            WipingAllocator.dealloc(block, layout);
+            WipingAllocator::new().dealloc(block, layout);
             (advised, zeros)
         };
         assert!(zeros);
