@@ -128,6 +128,21 @@ impl Log {
         self.lock().failed.take().filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
     }
 
+    /// Says on standard error what went wrong, where the log could not be written.
+    pub fn last_words(&self, error: &dyn Explain) {
+        // No place is left to say that this could not be said.
+        let _ = io::stderr().write_all(self.in_plain(error).as_bytes());
+    }
+
+    /// An error as lines of text, without what is hidden.
+    fn in_plain(&self, error: &dyn Explain) -> String {
+        let state = self.lock();
+        let said = format!("error: {}", explain::chain(error));
+        let hint = error.hint().map(|hint| format!("hint: {hint}")).unwrap_or_default();
+        let lines = said.lines().chain(hint.lines());
+        lines.map(|line| format!("{}\n", state.hidden.redact(&text::escape(line)))).collect()
+    }
+
     /// Shows the final summary.
     pub fn summary(&self, summary: &Summary) {
         self.end();
@@ -180,13 +195,6 @@ impl State {
             self.failed.get_or_insert(error);
         }
     }
-}
-
-/// Says on standard error why the log could not be written.
-pub fn last_words(error: &dyn Explain) {
-    let hint = error.hint().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
-    // No place is left to say that this could not be said.
-    let _ = io::stderr().write_all(format!("error: {}\n{hint}", explain::chain(error)).as_bytes());
 }
 
 #[cfg(test)]
@@ -337,6 +345,14 @@ mod tests {
             log.say("one");
             assert_eq!(log.failed().map(|error| error.kind()), expected);
         }
+    }
+
+    #[test]
+    fn last_words_hide_what_the_log_hides() {
+        let (log, printed) = log(Style::Terminal);
+        log.hide("hunter22");
+        assert_eq!(log.in_plain(&Unreadable("hunter22")), "error: cannot read ***\nhint: mount it\n");
+        assert_eq!(printed.text(), "");
     }
 
     #[test]

@@ -52,13 +52,17 @@ fn work(started: Instant) -> ExitCode {
     match done {
         Ok(()) => match log.failed() {
             Some(source) => {
-                tagship::log::last_words(&ProcessError::Log(source));
+                log.last_words(&ProcessError::Log(source));
                 Code::Untold.into()
             }
             None => ExitCode::SUCCESS,
         },
         Err(failures) => {
             failures.iter().for_each(|failure| log.error(&*failure.error));
+            // What the log could not take is said where it still can be.
+            if let (Some(_), Some(first)) = (log.failed(), failures.first()) {
+                log.last_words(&*first.error);
+            }
             failures.first().map_or(ExitCode::SUCCESS, |failure| failure.code.into())
         }
     }
