@@ -116,8 +116,11 @@ fn merge(existing: Option<&Manifest>, new: &NewLayer) -> Result<Option<Merged>, 
     if layers.iter().any(|layer| new.is(layer)) {
         return Ok(None);
     }
-    if layers.len() >= MAX_LAYERS {
-        return Err(Problem::Full { has: layers.len(), what: List::Signatures.unit(), read: MAX_LAYERS });
+    // What is no signature takes no signature's place.
+    let is_signature = |layer: &&Value| layer.get("mediaType").is_some_and(|kind| kind == payload::MEDIA_TYPE);
+    let has = layers.iter().filter(is_signature).count();
+    if has >= MAX_LAYERS {
+        return Err(Problem::Full { has, what: List::Signatures.unit(), read: MAX_LAYERS });
     }
     layers.push(new.descriptor.clone());
     let config = config(&layers)?;
@@ -226,12 +229,13 @@ mod tests {
     #[test]
     fn more_than_is_read_is_not_written() {
         let existing = |count, note: &str| {
-            let layers = vec![json!({ "digest": "sha256:aa" }); count];
+            let mut layers = vec![json!({ "mediaType": payload::MEDIA_TYPE, "digest": "sha256:aa" }); count];
+            layers.extend(vec![json!({ "mediaType": "application/else", "digest": "sha256:bb" }); 9]);
             manifest(&json!({ "layers": layers, "annotations": { "note": note } }).to_string())
         };
         assert!(merge(Some(&existing(MAX_LAYERS - 1, "")), &layer()).unwrap().is_some());
         assert!(matches!(merge(Some(&existing(MAX_LAYERS, "")), &layer()), Err(Problem::Full { has: MAX_LAYERS, .. })));
-        let long = "x".repeat(MAX_MANIFEST_LEN - 500);
+        let long = "x".repeat(MAX_MANIFEST_LEN - existing(1, "").bytes().len());
         assert!(matches!(merge(Some(&existing(1, &long)), &layer()), Err(Problem::Full { what: "bytes", .. })));
     }
 
