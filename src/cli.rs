@@ -2,8 +2,10 @@
 //!
 //! What a value means is parsed in `inputs`. The flags come from its table, so that no input can be forgotten here.
 
+mod value;
 mod withhold;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -69,7 +71,7 @@ Exit codes: 0 done, 1 the host said no, 2 wrong use or configuration, 3 build, 4
 /// # Errors
 /// The exit code, 0 after help.
 pub fn parse(is_secret: impl Fn(&str) -> bool) -> Result<Asked, ExitCode> {
-    let mut matches = command().try_get_matches().map_err(|error| {
+    let mut matches = matches(std::env::args_os().collect()).map_err(|error| {
         let error = withhold::withhold(error, is_secret);
         // Nowhere is left to say that it could not be said.
         let _ = error.print();
@@ -87,6 +89,13 @@ pub fn parse(is_secret: impl Fn(&str) -> bool) -> Result<Asked, ExitCode> {
         },
         None => Asked::Action,
     })
+}
+
+fn matches(line: Vec<OsString>) -> Result<ArgMatches, clap::Error> {
+    match value::forgotten(command(), &line) {
+        Some(error) => Err(error),
+        None => command().try_get_matches_from(line),
+    }
 }
 
 /// The whole command line.
@@ -183,7 +192,6 @@ fn value_name(name: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::OsString;
 
     #[test]
     fn the_command_line_is_sound() {
@@ -191,7 +199,7 @@ mod tests {
     }
 
     fn parsed(line: &str) -> Result<ArgMatches, clap::Error> {
-        command().try_get_matches_from(line.split_whitespace())
+        matches(line.split_whitespace().map(OsString::from).collect())
     }
 
     #[test]
@@ -251,6 +259,23 @@ mod tests {
             let (_, flags) = matches.subcommand().expect(step);
             assert_eq!(flags.get_one::<OsString>(name), Some(&pem.into()), "{name}");
             assert_eq!(flags.get_one::<OsString>("image"), Some(&"r/a".into()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_forgotten_value_takes_no_flag_in_its_place() {
+        for name in DASHES {
+            for next in ["--image", "--image=r/a:v1", "--force", "--steps", "--help", "-h", "--ca"] {
+                let error = parsed(&format!("tagship release --{name} {next} r/a:v1")).expect_err(next);
+                let message = withhold::withhold(error, |_| false).to_string();
+                let expected = format!("a value is required for '--{name} <");
+                assert!(message.contains(&expected), "{name} {next}: {message}");
+            }
+        }
+        let message = parsed("tagship verify --public-key --image r/a:v1").expect_err("refused").to_string();
+        assert!(message.contains("a value is required for '--public-key <PEM>' but none was supplied"), "{message}");
+        for value in ["-", "--x", "---image", "-----image", "image", "./--image"] {
+            assert!(parsed(&format!("tagship verify --public-key {value} --image r/a:v1")).is_ok(), "{value}");
         }
     }
 
