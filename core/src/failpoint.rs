@@ -10,10 +10,10 @@
 //! | `kill N`, `kill NAME` | the process is killed (SIGKILL) |
 //! | `hold N`, `hold NAME` | it stands still for ever; a file with `.held` behind its name appears |
 
-/// Marks a place: `what` is about to be done, or has been, to `which`.
+/// Marks a place: `what` is about to be done, or has been, to `which`, which nobody formats here.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
-pub fn pass(_what: &str, _which: &str) {}
+pub fn pass(_what: &str, _which: impl std::fmt::Display) {}
 
 #[cfg(feature = "failpoints")]
 pub use armed::pass;
@@ -21,6 +21,7 @@ pub use armed::pass;
 #[cfg(feature = "failpoints")]
 mod armed {
     use std::ffi::OsString;
+    use std::fmt::Display;
     use std::fs::{self, File};
     use std::io::Write as _;
     use std::path::PathBuf;
@@ -32,17 +33,18 @@ mod armed {
     /// Marks a place: `what` is about to be done, or has been, to `which`.
     // A tool of tests has files of its own, and no reader to whom it could report an error.
     #[allow(clippy::disallowed_methods)]
-    pub fn pass(what: &str, which: &str) {
+    pub fn pass(what: &str, which: impl Display) {
         let Some(file) = std::env::var_os("TAGSHIP_FAILPOINTS") else { return };
+        let place = format!("{what} {which}");
         let number = PASSED.fetch_add(1, Ordering::Relaxed) + 1;
         if let Ok(mut passed) = File::options().create(true).append(true).open(beside(&file, ".passed")) {
-            let _ = passed.write_all(format!("{what} {which}\n").as_bytes());
+            let _ = passed.write_all(format!("{place}\n").as_bytes());
         }
         let order = fs::read_to_string(&file).unwrap_or_default();
         let Some((effect, at)) = order.trim().split_once(' ') else { return };
         let here = match at.parse::<u32>() {
             Ok(at) => at == number,
-            Err(_) => format!("{what} {which}").starts_with(at),
+            Err(_) => place.starts_with(at),
         };
         if !here || fs::remove_file(&file).is_err() {
             return;
@@ -63,5 +65,22 @@ mod armed {
         let mut path = file.clone();
         path.push(ending);
         path.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// What nobody may format.
+    struct Untold;
+
+    impl std::fmt::Display for Untold {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panic!("formatted")
+        }
+    }
+
+    #[test]
+    fn nothing_is_formatted_unless_a_test_asks() {
+        super::pass("begins", Untold);
     }
 }

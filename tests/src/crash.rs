@@ -63,6 +63,10 @@ pub fn boot(name: &str) -> Host {
             mkdir -p ~/.config/systemd/user/tagship@demo.service.d
             printf '[Service]\nEnvironment=TAGSHIP_FAILPOINTS=%%h/failpoints\nRestartSec=100ms\n' \
                 >~/.config/systemd/user/tagship@demo.service.d/failpoints.conf
+            # In a file of its own: the places of a deploy are counted without those of the boot before it.
+            mkdir -p ~/.config/systemd/user/tagship-recover@demo.service.d
+            printf '[Service]\nEnvironment=TAGSHIP_FAILPOINTS=%%h/failpoints-recover\n' \
+                >~/.config/systemd/user/tagship-recover@demo.service.d/failpoints.conf
             # A migration ends; the services go on.
             sed -i '2i [ "$ROLE" != migrate ] || exit 0' ~/src/demo/app
             systemctl --user daemon-reload
@@ -119,7 +123,7 @@ impl<'a> Ground<'a> {
                  # What was rejected before is tried again.
                  trust=~/.local/state/tagship/demo/trust.json
                  [ ! -e $trust ] || {{ jq 'del(.trust.rejected)' $trust >$trust.new && mv $trust.new $trust; }}
-                 set -eu; cd ~/tagship/demo; rm -f ~/failpoints.*; echo '{order}' >~/failpoints
+                 set -eu; cd ~/tagship/demo; rm -f ~/failpoints.* ~/failpoints-recover.*; echo '{order}' >~/failpoints
                  boot=$(cat /proc/sys/kernel/random/boot_id); until=$(date -u -d '+10 min' +%FT%TZ)
                  printf '%s\\n' '{tag}' 'Request: {id}' 'Image: {IMAGE}' 'Digest: {digest}' \"Not-After: $until\" \"Boot: $boot\" >.new-{id}
                  mv -n .new-{id} deploy-request.{id}"

@@ -114,13 +114,13 @@ impl Dir {
     /// If the name is taken, or anything about writing fails. Then nothing is left behind.
     pub fn put(&self, name: &str, bytes: &[u8]) -> Result<Stamp, DirError> {
         let name = entry(name)?;
-        failpoint::pass("puts", &name.to_string_lossy());
+        failpoint::pass("puts", name.display());
         let (temporary, stamp) = self.write(bytes).map_err(failed("write", name))?;
         let put = self.rename_free(&temporary, name);
         // Gone after the rename, unless a file system without exclusive renames made a link instead.
         self.unlink(&temporary);
         put.and_then(|()| self.sync()).map_err(failed("put", name))?;
-        failpoint::pass("has put", &name.to_string_lossy());
+        failpoint::pass("has put", name.display());
         Ok(stamp)
     }
 
@@ -131,7 +131,7 @@ impl Dir {
     /// If anything about writing fails. Then what was at the name is still there.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<Stamp, DirError> {
         let name = entry(name)?;
-        failpoint::pass("writes", &name.to_string_lossy());
+        failpoint::pass("writes", name.display());
         let (temporary, stamp) = self.write(bytes).map_err(failed("write", name))?;
         let mut replaced = rustix::fs::renameat(&self.fd, &*temporary, &self.fd, name);
         for _ in 0..TRIES {
@@ -144,7 +144,7 @@ impl Dir {
         // Renaming onto another link to the same file does nothing and says nothing.
         self.unlink(&temporary);
         replaced.and_then(|()| self.sync()).map_err(failed("replace", name))?;
-        failpoint::pass("has written", &name.to_string_lossy());
+        failpoint::pass("has written", name.display());
         Ok(stamp)
     }
 
@@ -214,7 +214,7 @@ impl Dir {
                     self.unlink(&claimed);
                 }
                 Ok(_) => {
-                    failpoint::pass("claimed", &name.to_string_lossy());
+                    failpoint::pass("claimed", name.display());
                     return Ok(Some(Claim { name: claimed, was }));
                 }
                 Err(Errno::NOENT) => return Ok(None),
@@ -239,7 +239,7 @@ impl Dir {
     /// # Errors
     /// If the directory cannot be changed.
     pub fn discard(&self, name: &OsStr) -> Result<(), DirError> {
-        failpoint::pass("discards", &name.to_string_lossy());
+        failpoint::pass("discards", name.display());
         let Err(errno) = rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) else { return Ok(()) };
         match errno {
             Errno::NOENT => Ok(()),

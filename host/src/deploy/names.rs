@@ -1,6 +1,8 @@
 //! The first half of a recovery, which needs no service manager, no registry and no time: after a crash the local names
 //! stand for what they stood for before the deploy, so that whatever starts the services starts what was proven.
 
+use tagship_core::failpoint;
+
 use super::{
     outcome::Failure,
     plan,
@@ -41,9 +43,13 @@ async fn back<S: Store>(store: &S, recorded: &Recorded) -> Result<bool, Failure>
     let now = store.resolve(&recorded.local).await.map_err(failed)?;
     match recorded.restorable() {
         Some(before) if now.as_ref() != Some(before.image()) => {
+            failpoint::pass("moves", &recorded.local);
             store.place(Leave::Restorable(&before), &recorded.local).await.map_err(failed)?;
         }
-        None if now.is_some() => store.forget(&recorded.local).await.map_err(failed)?,
+        None if now.is_some() => {
+            failpoint::pass("moves", &recorded.local);
+            store.forget(&recorded.local).await.map_err(failed)?;
+        }
         _ => return Ok(false),
     }
     Ok(true)

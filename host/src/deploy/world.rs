@@ -75,7 +75,7 @@ impl<'a, U: Units, S: Store, C: Containers> World<'a, U, S, C> {
             _ => Vec::new(),
         };
         Box::pin(async move {
-            failpoint::pass("begins", &format!("{task:?}"));
+            failpoint::pass("begins", format_args!("{task:?}"));
             let outcome = match &task {
                 Task::Pull => self.pull().await.map(|()| Learned::Nothing),
                 Task::Place(way, indices) => self.place(*way, indices).await.map(|()| Learned::Nothing),
@@ -90,7 +90,7 @@ impl<'a, U: Units, S: Store, C: Containers> World<'a, U, S, C> {
             if let Err(failure) = &outcome {
                 self.tell_failure(task.part(), failure);
             }
-            failpoint::pass("has done", &format!("{task:?}"));
+            failpoint::pass("has done", format_args!("{task:?}"));
             (task, outcome)
         })
     }
@@ -142,7 +142,7 @@ impl<'a, U: Units, S: Store, C: Containers> World<'a, U, S, C> {
         }
         let moves = names.into_iter().map(|(local, index)| async move {
             let recorded = self.at(index)?;
-            failpoint::pass("moves", &local.to_string());
+            failpoint::pass("moves", local);
             let moved = match (way, recorded.restorable()) {
                 (Way::Forward, _) => self.ground.store.place(self.leave(index)?, local).await,
                 (Way::Back, Some(before)) => self.ground.store.place(Leave::Restorable(&before), local).await,
