@@ -12,5 +12,6 @@ pub mod release;
 pub mod signing;
 pub mod steps;
 pub mod stop;
+mod telling;
 #[cfg(test)]
 pub(crate) mod testing;

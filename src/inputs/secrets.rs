@@ -9,6 +9,7 @@ use tagship_core::secret::Secret;
 use tagship_core::sys::{self, SysError};
 
 use super::table::{self, Given, INPUTS};
+use crate::telling;
 
 /// Tokens that a runner gives each job and that are of no use here: what is not in memory cannot be taken from it.
 const TOKENS: [&str; 4] = ["FORGEJO_TOKEN", "GITHUB_TOKEN", "ACTIONS_RUNTIME_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"];
@@ -66,11 +67,9 @@ impl Secrets {
 /// Whether a text holds a secret, or one of its telling lines. A short one may be part of a word by chance, so it has to
 /// be the whole text; one of less than four letters is nobody's secret.
 pub(super) fn is_in(secret: &Secret, text: &str) -> bool {
-    const SHORTEST: usize = 4;
-    const SHORT: usize = 8;
     let Some(secret) = secret.expose_str().map(str::trim) else { return false };
-    let mut lines = secret.lines().map(str::trim).filter(|line| line.len() >= SHORT && !line.starts_with("-----"));
-    lines.any(|line| text.contains(line)) || (secret.len() >= SHORTEST && text.trim() == secret)
+    telling::lines(secret).any(|line| text.contains(line))
+        || (secret.len() >= telling::SHORTEST && text.trim() == secret)
 }
 
 /// Where an input's secret may be: the action's variable, the tool's, and the bare name under which runners pass each

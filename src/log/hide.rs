@@ -13,11 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use tagship_core::text;
 use zeroize::Zeroizing;
 
-/// A secret shorter than this is not hidden: it would riddle the log, and each gap would tell it.
-const SHORTEST: usize = 4;
-
-/// Lines of a longer secret shorter than this say nothing about it.
-const SHORTEST_LINE: usize = 8;
+use crate::telling;
 
 /// What stands in the place of a secret, as runners have it.
 const INSTEAD: &str = "***";
@@ -107,13 +103,13 @@ fn times(a: u64, b: u64) -> u64 {
 /// makes of it.
 fn forms(secret: &str) -> Vec<Zeroizing<String>> {
     let secret = secret.trim_end_matches(['\r', '\n']);
-    if secret.trim().len() < SHORTEST {
+    // A shorter one would riddle the log, and each gap would tell it.
+    if secret.trim().len() < telling::SHORTEST {
         return Vec::new();
     }
     let mut forms = Vec::new();
     if secret.contains(['\r', '\n']) {
-        let lines = secret.lines().map(str::trim).filter(|line| telling(line));
-        forms.extend(lines.map(|line| Zeroizing::new(line.to_owned())));
+        forms.extend(telling::lines(secret).map(|line| Zeroizing::new(line.to_owned())));
     } else {
         forms.push(Zeroizing::new(secret.to_owned()));
     }
@@ -123,11 +119,6 @@ fn forms(secret: &str) -> Vec<Zeroizing<String>> {
     forms.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
     forms.dedup();
     forms
-}
-
-/// Whether a line of a longer secret is worth hiding: the armour of a PEM file is the same for everybody.
-fn telling(line: &str) -> bool {
-    line.len() >= SHORTEST_LINE && !line.starts_with("-----")
 }
 
 #[cfg(test)]
