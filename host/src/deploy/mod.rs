@@ -1,8 +1,8 @@
 //! One deploy: what is verified is pulled, named, restarted and proven, or what was there before is put back.
 //!
-//! [`deploy()`], [`put_back`] and [`recover`] are the ways in; [`names_back`] is the part of the last that cannot wait. Decisions are made in `plan` and `state`, which are pure;
-//! `run` and `world` perform them through the traits of `ports`. Who may ask for what was decided before: a [`Candidate`] holds
-//! the proof.
+//! [`deploy()`], [`put_back`] and [`recover`] are the ways in; [`names_back`] is the part of the last that cannot wait.
+//! Decisions are made in `plan` and `state`, which are pure; `run` and `world` perform them through the traits of
+//! `ports`. Who may ask for what was decided before: a [`Candidate`] holds the proof.
 
 mod names;
 mod outcome;
