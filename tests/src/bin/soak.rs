@@ -1,5 +1,5 @@
 //! Deploys and releases that are cut off at random, by seed: `tests/soak` says how to run it.
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -12,11 +12,10 @@ const PLACES: u32 = 70;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let number = |name: &str, otherwise: u64| {
-        let at = arguments.iter().position(|word| word == name);
-        at.map_or(otherwise, |at| arguments.get(at + 1).and_then(|n| n.parse().ok()).expect("a number after the flag"))
+    let Some((first, count)) = seeds(&arguments) else {
+        eprintln!("usage: tests/soak [--seeds N] [--from SEED]");
+        return ExitCode::from(2);
     };
-    let (first, count) = (number("--from", 0), number("--seeds", 100));
     let host = crash::boot("soak");
     let ground = Ground::prepare(&host);
     for seed in first..first.saturating_add(count) {
@@ -29,6 +28,20 @@ fn main() -> ExitCode {
     }
     println!("{count} seeds, 0 failed");
     ExitCode::SUCCESS
+}
+
+/// The first seed and how many there are, if the arguments say that and nothing else.
+fn seeds(arguments: &[String]) -> Option<(u64, u64)> {
+    let (mut first, mut count) = (0, 100);
+    for pair in arguments.chunks(2) {
+        let [flag, number] = pair else { return None };
+        match flag.as_str() {
+            "--from" => first = number.parse().ok()?,
+            "--seeds" => count = number.parse().ok()?,
+            _ => return None,
+        }
+    }
+    Some((first, count))
 }
 
 /// What a seed does.
@@ -67,6 +80,28 @@ impl Plan {
                 ground.release(&tag, None).ran.ok();
                 ground.runs(&tag);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_flag_of_it_is_refused() {
+        for (line, expected) in [
+            ("", Some((0, 100))),
+            ("--seeds 5", Some((0, 5))),
+            ("--from 7 --seeds 1", Some((7, 1))),
+            ("--seed 5", None),
+            ("--from", None),
+            ("--from x", None),
+            ("5", None),
+            ("--seeds 5 6", None),
+        ] {
+            let arguments: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+            assert_eq!(seeds(&arguments), expected, "{line:?}");
         }
     }
 }
