@@ -19,6 +19,9 @@ use crate::log::Log;
 /// Added to the budget, for the clocks of host and runner may differ a little.
 const LEEWAY: Duration = Duration::from_secs(60);
 
+/// How often the log is looked at before anything else is: 64 KiB at a time, so many make the 8 MiB that are shown of it.
+const LOOKS: usize = 8 * 1024 / 64;
+
 pub(super) async fn run(
     needs: &Needs<'_>,
     patience: Patience,
@@ -40,7 +43,7 @@ pub(super) async fn run(
     let mut waiting =
         Waiting { needs, patience, log, id, put, follower, asked: now, claimed: None, alive: now, unheard: None };
     loop {
-        waiting.listen()?;
+        let more = waiting.listen()?;
         if let Some(status) = waiting.answer()? {
             // The host's last words come before its answer.
             waiting.listen()?;
@@ -52,7 +55,8 @@ pub(super) async fn run(
                 let claimed = !waiting.withdraw()?;
                 return Err(DeployError::Interrupted { claimed });
             }
-            () = watch.changed(|name| waiting.matters(name)) => {}
+            () = tokio::task::yield_now(), if more => {}
+            () = watch.changed(|name| waiting.matters(name)), if !more => {}
             () = tokio::time::sleep_until(deadline) => waiting.too_late()?,
         }
     }
@@ -105,15 +109,16 @@ impl Waiting<'_> {
         name == self.id.log_name().as_bytes() || name == self.id.status_name().as_bytes()
     }
 
-    /// Shows what the host wrote since the last time.
-    fn listen(&mut self) -> Result<(), DeployError> {
-        loop {
+    /// Shows what the host wrote since the last time, a part of it at once. Whether there may be more: a log may be longer
+    /// than anybody has the time to read, and grow as fast as it is read.
+    fn listen(&mut self) -> Result<bool, DeployError> {
+        for _ in 0..LOOKS {
             let seen = match self.follower.look(&self.needs.place.dir) {
                 Ok(seen) => seen,
                 Err(error) => {
                     // Something was planted at the log's name. The companion replaces it, or falls silent.
                     self.unheard = Some(error);
-                    return Ok(());
+                    return Ok(false);
                 }
             };
             if self.follower.exists() && self.claimed.is_none() {
@@ -128,9 +133,10 @@ impl Waiting<'_> {
                 self.log.quote(&shown(line));
             }
             if !seen.more {
-                return Ok(());
+                return Ok(false);
             }
         }
+        Ok(true)
     }
 
     fn answer(&self) -> Result<Option<Status>, DeployError> {

@@ -284,6 +284,20 @@ async fn a_living_host_is_waited_for_until_the_timeout() {
 }
 
 #[tokio::test]
+async fn an_endless_log_outlasts_no_timeout() {
+    let host = Host::new();
+    let companion = async {
+        let (id, _) = host.claim().await;
+        host.dir().create(&id.log_name()).unwrap().set_len(1 << 40).unwrap();
+    };
+    let timeout = Some(Duration::from_millis(300));
+    let began = std::time::Instant::now();
+    let (verdict, ()) = tokio::join!(host.ask(Form::Full, PATIENT, timeout), companion);
+    assert!(matches!(verdict.unwrap_err(), DeployError::TimedOut { claimed: true, .. }));
+    assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
 async fn an_answer_about_something_else_is_no_answer() {
     for (word, kind, change) in [
         ("request", "answer-foreign", (|status: &mut Status| status.request = None) as fn(&mut Status)),
