@@ -253,7 +253,8 @@ impl Round<'_> {
             Err(denied) => desk.refuse(order, told_no(told, "verify", &denied)),
             Ok(approved) => {
                 told.tell("verify", "verified", &proof(&approved));
-                desk.deploy(settings, order, approved, told).await
+                let back = arrival.asked().is_rollback().then(|| settings.for_rollback());
+                desk.deploy(back.as_ref().unwrap_or(settings), order, approved, told).await
             }
         }
     }

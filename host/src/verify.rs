@@ -299,7 +299,7 @@ pub fn doubt(settings: &VerifySettings) -> Option<String> {
 
 /// What a request may do. A signature counts only where one is needed; elsewhere it grants nothing and costs nothing.
 fn authority(settings: &Settings, asked: &Asked) -> Result<Authority, Denied> {
-    let rollback = matches!(asked, Asked::Full(received) if received.request.rollback);
+    let rollback = asked.is_rollback();
     if !rollback && settings.verify.requests == RequestPolicy::Any {
         return Ok(Authority::Request);
     }

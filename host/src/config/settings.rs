@@ -48,6 +48,12 @@ impl Settings {
     pub fn all_services(&self) -> impl Iterator<Item = &ServiceName> {
         self.services.iter().flatten()
     }
+
+    /// The same for going back: a migration of the older version undoes nothing, and may not even know what it finds.
+    #[must_use]
+    pub fn for_rollback(&self) -> Self {
+        Self { before: Vec::new(), ..self.clone() }
+    }
 }
 
 /// What a signature must show before its image is deployed.

@@ -383,6 +383,22 @@ async fn the_operator_goes_back_offline_and_the_newer_version_is_held() {
 }
 
 #[tokio::test]
+async fn one_shot_units_are_not_run_on_the_way_back() {
+    let mut place = Place::new();
+    place.settings.before = vec!["migrate".parse().unwrap()];
+    place.deploy("v0.1.0").await;
+    place.deploy("v0.2.0").await;
+    let migrated = || place.world.state().names["localhost/app:migrate"].clone();
+    assert_eq!(migrated(), image_of(digest("v0.2.0")));
+    assert_eq!(place.go_back(None).await.unwrap().outcome, Outcome::Deployed);
+    assert_eq!(migrated(), image_of(digest("v0.2.0")));
+    place.deploy("v0.3.0").await;
+    let request = Request { rollback: true, ..place.request("v0.2.0", digest("v0.2.0")) };
+    assert_eq!(place.ask_signed(&request, &place.key).await.outcome, Outcome::Deployed);
+    assert_eq!(migrated(), image_of(digest("v0.3.0")));
+}
+
+#[tokio::test]
 async fn a_key_that_is_no_longer_trusted_vouches_for_nothing_that_was_proven() {
     let mut place = Place::new();
     place.deploy("v0.1.0").await;

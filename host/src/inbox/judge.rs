@@ -62,6 +62,11 @@ impl Asked {
         }
     }
 
+    /// Whether an older version than the present one is meant.
+    pub fn is_rollback(&self) -> bool {
+        matches!(self, Asked::Full(received) if received.request.rollback)
+    }
+
     /// Why the request must not begin any more, if so.
     pub(super) fn stale(&self, present: &Present<'_>) -> Option<Status> {
         let (latest, rebooted) = match self {

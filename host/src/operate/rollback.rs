@@ -39,6 +39,7 @@ pub async fn run<H: Host>(
     settings: &Settings,
     tag: Option<&Tag>,
 ) -> Result<Status, NothingEarlier> {
+    let settings = &settings.for_rollback();
     let told = Told::new(Progress::none());
     let started = Timestamp::now();
     let order = |asked| Order { request: None, asked, started };
