@@ -6,6 +6,7 @@
 
 mod build;
 mod clear_errors;
+mod hazards;
 mod interop;
 mod keys;
 mod operate;
@@ -35,6 +36,15 @@ fn main() -> ExitCode {
             clear_errors::SCENARIOS,
             keys::SCENARIOS,
             rotation::SCENARIOS,
+            hazards::action::SCENARIOS,
+            hazards::answers::SCENARIOS,
+            hazards::burst::SCENARIOS,
+            hazards::directory::SCENARIOS,
+            hazards::health::SCENARIOS,
+            hazards::images::SCENARIOS,
+            hazards::outages::SCENARIOS,
+            hazards::systemd::SCENARIOS,
+            hazards::units::SCENARIOS,
         ]
         .concat(),
     )

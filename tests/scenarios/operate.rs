@@ -9,7 +9,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("status_tells_what_runs", status_tells_what_runs),
     ("history_is_compared_with_the_journal", history_is_compared_with_the_journal),
     ("verify_checks_as_the_host_does", verify_checks_as_the_host_does),
-    ("two_requests_each_get_their_own_answer", two_requests_each_get_their_own_answer),
+    ("h01_two_requests_each_get_their_own_verdict", h01_two_requests_each_get_their_own_verdict),
 ];
 
 fn rollback_by_hand_and_forward_again(host: &Host) {
@@ -76,7 +76,7 @@ fn verify_checks_as_the_host_does(host: &Host) {
     verify(&tag, "~/stranger.pub").exits(5).says("hint:");
 }
 
-fn two_requests_each_get_their_own_answer(host: &Host) {
+fn h01_two_requests_each_get_their_own_verdict(host: &Host) {
     let before = host.baseline();
     let bad = host.release().unhealthy();
     let good = host.release();

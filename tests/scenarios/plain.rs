@@ -6,7 +6,7 @@ use tagship_tests::Scenario;
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("shell_requester_is_served", shell_requester_is_served),
-    ("shell_requester_is_refused_for_what_is_no_tag", shell_requester_is_refused_for_what_is_no_tag),
+    ("h03_what_is_no_tag_is_refused_in_both_forms", h03_what_is_no_tag_is_refused_in_both_forms),
     ("action_releases_through_a_shell_bridge", action_releases_through_a_shell_bridge),
     ("action_puts_the_moving_tag_back_when_the_bridge_fails", action_puts_the_moving_tag_back_when_the_bridge_fails),
 ];
@@ -34,11 +34,17 @@ fn shell_requester_is_served(host: &Host) {
     host.release().run().ok();
 }
 
-fn shell_requester_is_refused_for_what_is_no_tag(host: &Host) {
+fn h03_what_is_no_tag_is_refused_in_both_forms(host: &Host) {
     let before = host.baseline();
     for content in ["", "bad\\nok pwn\\n", "-x", "../../etc/passwd", "v1 v2", "v1\\033[2J"] {
         assert_eq!(ask(host, content), "fail invalid", "{content:?}");
+        host.app("grep ^ok ~/tagship/demo/deploy-status").exits(1);
     }
+    let digest = before.moving.clone().unwrap();
+    // A request that is answered at once has no log.
+    host.ask("bad\nok pwn", &digest).exits(1).says("fail bad").says("Kind: request-invalid").never_says("\nok pwn\n");
+    // The action does not even ask.
+    host.release().of("$'bad\\nok pwn'").steps("deploy").run().exits(2).says("error: tag is");
     assert_eq!(before, host.state());
     host.release().run().ok();
 }

@@ -9,7 +9,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("crash_at_start_rolls_back_the_whole_set", crash_at_start_rolls_back_the_whole_set),
     ("last_service_failing_rolls_back_the_first", last_service_failing_rolls_back_the_first),
     ("a_rejected_image_is_refused_with_the_first_reason", a_rejected_image_is_refused),
-    ("stopped_service_stays_stopped", stopped_service_stays_stopped),
+    ("h38_a_stopped_service_stays_stopped", h38_a_stopped_service_stays_stopped),
     ("killed_companion_puts_everything_back_and_answers", killed_companion),
 ];
 
@@ -48,7 +48,7 @@ fn a_rejected_image_is_refused(host: &Host) {
     assert_eq!(host.state().healthy().image(), before.image());
 }
 
-fn stopped_service_stays_stopped(host: &Host) {
+fn h38_a_stopped_service_stays_stopped(host: &Host) {
     host.baseline();
     host.app("systemctl --user stop demo-flower").ok();
     host.release().run().ok().says("demo-flower");

@@ -7,8 +7,11 @@
 #[cfg(feature = "crash")]
 pub mod crash;
 mod fault;
+#[cfg(test)]
+mod hazards;
 mod host;
 mod image;
+mod mend;
 mod proxy;
 mod ran;
 mod release;
@@ -20,6 +23,7 @@ mod suite;
 pub use fault::Fault;
 pub use host::{Host, IMAGE, SERVICES};
 pub use image::Image;
+pub use mend::Mend;
 pub use proxy::Proxy;
 pub use ran::Ran;
 pub use release::Release;

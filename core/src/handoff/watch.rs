@@ -114,6 +114,12 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_directory_without_events_is_looked_at() {
+        let mut watch = Watch { events: None, poll: Some(Duration::from_millis(1)) };
+        watch.changed(|_| false).await;
+    }
+
+    #[tokio::test]
     async fn the_open_directory_is_watched_wherever_it_moves() {
         let temp = tempfile::tempdir().unwrap();
         let (first, second) = (temp.path().join("first"), temp.path().join("second"));

@@ -1,0 +1,77 @@
+//! What the registry's tags and the local store hold at each moment.
+
+use tagship_tests::{Host, IMAGE, Scenario};
+
+use super::{Versions, any_order};
+
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    ("h24_no_key_is_left_behind_when_signing_fails", h24_no_key_is_left_behind),
+    ("h26_the_moving_tag_is_moved_last", h26_the_moving_tag_is_moved_last),
+    ("h42_a_full_disk_in_the_pull_touches_nothing", h42_a_full_disk_in_the_pull),
+];
+
+/// Where a program that leaves a key in a file would leave it, and what a key's file says.
+fn h24_no_key_is_left_behind(host: &Host) {
+    host.baseline();
+    let search = "grep -rlsF -e 'ENCRYPTED SIGSTORE' -e 'ENCRYPTED COSIGN' /home/app /tmp /var/tmp /run/user /dev/shm 2>/dev/null | sort";
+    let keys = host.root(search);
+    // The registry takes everything but the signature, whose manifest is under a name of its own.
+    let _closed = host.changed_by_root(
+        r"sed -i 's#location / {#location ~ ^/v2/chris/demo/manifests/sha256- { if ($request_method = PUT) { return 403; } proxy_pass http://127.0.0.1:5001; } location / {#' /etc/nginx/conf.d/registry.conf
+          nginx -s reload",
+        r"sed -i 's#location ~ .*} location / {#location / {#' /etc/nginx/conf.d/registry.conf; nginx -s reload",
+    );
+    // What is there for a moment only would be seen being made.
+    let release = host.release().script().replace('\'', "'\\''");
+    host.app(&format!(
+        "timeout 60 inotifywait -q -m -r -e create -e moved_to --format %f /tmp /var/tmp ~/tagship >~/made 2>/dev/null & watch=$!
+         bash -c '{release}' || code=$?; kill $watch; cat ~/made; rm ~/made; exit ${{code:-0}}"
+    ))
+    .exits(4)
+    .says("sign")
+    .says("hint:")
+    .never_says(".key")
+    .never_says("PRIVATE KEY");
+    assert_eq!(keys.text, host.root(search).text);
+}
+
+fn h26_the_moving_tag_is_moved_last(host: &Host) {
+    host.baseline();
+    host.root("wc -l </var/log/nginx/registry.log >/tmp/lines").ok();
+    let release = host.release();
+    let tag = release.tag();
+    release.run().ok();
+    let digest = host.digest(&tag).unwrap();
+    let puts = host.root("tail -n +$(($(cat /tmp/lines) + 1)) /var/log/nginx/registry.log | grep -o 'PUT /v2/chris/demo/manifests/[^ ]*'").ok();
+    // Image, signatures, and what runs: then, and once, the moving tag.
+    puts.says_in_order(&[
+        &format!("manifests/{tag}"),
+        &format!("manifests/{}.sig", digest.replace(':', "-")),
+        "manifests/stable\n",
+    ]);
+    assert_eq!(host.digest("stable"), Some(digest));
+}
+
+fn h42_a_full_disk_in_the_pull(host: &Host) {
+    let before = host.baseline();
+    let other = Versions::of(host).other(host);
+    let _order = any_order(host);
+    host.app(&format!(
+        "podman rmi --force {IMAGE}@{0} $(podman images -q --filter reference={IMAGE}:{1}) 2>/dev/null || true",
+        other.digest, other.tag
+    ))
+    .ok();
+    {
+        // Podman puts what it fetches there first.
+        let _full = host.changed_by_root(
+            "mount -t tmpfs -o size=4k,mode=1777 full /var/tmp; head -c 4096 /dev/zero >/var/tmp/full",
+            "umount -l /var/tmp",
+        );
+        host.ask(&other.tag, &other.digest).ok().says("fail ").says("Kind: pull").says("no space left on device");
+    }
+    assert_eq!(before, host.state());
+    // What ran still starts, and with room again it works.
+    host.app("systemctl --user restart demo-flower").ok();
+    host.ask(&other.tag, &other.digest).ok().says("Outcome: deployed");
+    assert_ne!(before.image(), host.state().healthy().image());
+}

@@ -1,0 +1,71 @@
+//! The service manager's jobs, bus and very process, changed under a deploy.
+
+use std::time::Duration;
+
+use tagship_tests::{Host, Mend, Ran, Scenario};
+
+use super::{Version, Versions, any_order, id, shell};
+
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    ("h41_a_cancelled_job_is_no_success", h41_a_cancelled_job_is_no_success),
+    ("h41_a_manager_that_reloads_and_restarts_is_asked_anew", h41_a_manager_that_reloads_and_restarts),
+    ("h41_a_bus_that_drops_is_never_waited_for", h41_a_bus_that_drops_is_never_waited_for),
+];
+
+/// Makes each restart of demo-worker take a second longer, so that something can happen in it.
+fn slow(host: &Host) -> Mend<'_> {
+    let directory = "~/.config/systemd/user/demo-worker.service.d";
+    host.changed(
+        &format!("mkdir -p {directory}; printf '[Service]\\nExecStartPre=/bin/sleep 1\\n' >{directory}/slow.conf; systemctl --user daemon-reload"),
+        &format!("rm -r {directory}; systemctl --user daemon-reload"),
+    )
+}
+
+/// Deploys this version, does this in the middle of a restart, and gives the answer.
+fn amid(host: &Host, version: &Version, act: &str) -> Ran {
+    let request = id();
+    shell(
+        host,
+        &format!(
+            "put {request} {} {}; told {request} '\"demo-worker\",\"event\":\"restart\"'; {act}
+             await '[ -e deploy-status.{request} ]'; cat deploy-status.{request} deploy-log.{request}",
+            version.tag, version.digest
+        ),
+    )
+    .within(Duration::from_secs(60))
+}
+
+fn h41_a_cancelled_job_is_no_success(host: &Host) {
+    let before = host.baseline();
+    let (_order, _slow) = (any_order(host), slow(host));
+    // In its place comes a job to stop it.
+    let act = "timeout 20 bash -c 'until [[ $(systemctl --user show -p SubState --value demo-worker) == start-pre ]]; do :; done'; systemctl --user stop demo-worker || true";
+    // A version of its own: this failure speaks against it.
+    let release = host.release();
+    let tag = release.tag();
+    release.steps("build,push,sign").run().ok();
+    let version = Version { digest: host.digest(&tag).unwrap(), tag };
+    amid(host, &version, act).ok().says("Outcome: rolled-back").says("Kind: service-start").says("demo-worker");
+    assert_eq!(before.image(), host.state().healthy().image());
+}
+
+fn h41_a_manager_that_reloads_and_restarts(host: &Host) {
+    let before = host.baseline();
+    let (_order, _slow) = (any_order(host), slow(host));
+    let other = Versions::of(host).other(host);
+    amid(host, &other, "systemctl --user daemon-reload; systemctl --user daemon-reexec").ok().says("Outcome: deployed");
+    assert_ne!(before.image(), host.state().healthy().image());
+}
+
+fn h41_a_bus_that_drops_is_never_waited_for(host: &Host) {
+    let before = host.baseline();
+    let (_order, _slow) = (any_order(host), slow(host));
+    // Restarted, not killed: systemd then starts it at once, while after a kill it may take 90 s to notice its own need of it.
+    // How the restart ended cannot be told any more; the bus that comes back is there for going back.
+    let other = Versions::of(host).other(host);
+    amid(host, &other, "systemctl --user restart dbus.service")
+        .ok()
+        .says("Outcome: rolled-back")
+        .says("Kind: services-lost");
+    assert_eq!(before.image(), host.state().healthy().image());
+}
