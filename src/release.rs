@@ -76,7 +76,7 @@ async fn follow(inputs: &mut Inputs, must_be_mount: bool, course: &mut Course, l
             Step::Promote => perform::promote(inputs, &ready, course, log).await,
             Step::Build => stop.or(perform::build(inputs, &mut ready, log)).await.unwrap_or_else(interrupted),
             Step::Push => stop.or(perform::push(inputs, &mut ready, course, log)).await.unwrap_or_else(interrupted),
-            Step::Sign => stop.or(perform::sign(inputs, &ready, course, log)).await.unwrap_or_else(interrupted),
+            Step::Sign => stop.or(perform::sign(inputs, &mut ready, course, log)).await.unwrap_or_else(interrupted),
         };
         course.took.push((step.name(), log.end()));
         failpoint::pass("has done", step.name());

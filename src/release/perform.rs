@@ -13,6 +13,7 @@ use crate::log::Log;
 use crate::signing::sign::Facts;
 use crate::steps::deploy::Verdict;
 use crate::steps::preflight::Ready;
+use crate::steps::sign::SignStepError;
 use crate::steps::{build, deploy, promote, push, sign};
 use crate::stop::Stop;
 
@@ -42,23 +43,31 @@ pub(super) async fn push(inputs: &Inputs, ready: &mut Ready, course: &mut Course
     Ok(())
 }
 
-pub(super) async fn sign(inputs: &Inputs, ready: &Ready, course: &mut Course, log: &Log) -> Result<(), Failure> {
+pub(super) async fn sign(inputs: &Inputs, ready: &mut Ready, course: &mut Course, log: &Log) -> Result<(), Failure> {
     let facts = Facts {
         tag: inputs.tag.clone(),
         commit: inputs.origin.commit.clone(),
         run: inputs.origin.run.clone(),
         further: inputs.annotations.clone(),
     };
+    let registry = prepared(ready.registry.as_mut(), "the registry")?;
+    let (client, repository) = (&registry.client, &inputs.image);
+    let digest = prepared(course.digest, "the digest")?;
+    let failed = |error: SignStepError| Failure::new(error.code(), error);
+    let lists = match registry.signatures.take() {
+        Some(lists) => lists,
+        None => sign::look(client, repository, &digest, inputs.formats).await.map_err(|error| failed(error.into()))?,
+    };
     let needs = sign::Needs {
-        client: &prepared(ready.registry.as_ref(), "the registry")?.client,
-        repository: &inputs.image,
-        digest: prepared(course.digest, "the digest")?,
+        client,
+        repository,
+        digest,
         facts: &facts,
         key: prepared(ready.key.as_ref(), "the key")?,
         log: ready.rekor.as_ref(),
         formats: inputs.formats,
     };
-    let verified = sign::run(needs, log).await.map_err(|error| Failure::new(error.code(), error))?;
+    let verified = sign::run(needs, lists, log).await.map_err(failed)?;
     course.verified = Some(verified);
     Ok(())
 }

@@ -53,23 +53,24 @@ impl Attachment {
             Self::Layer(new) => new.longest(),
             Self::Bundle(_) => bundle::LONGEST_ENTRY,
         };
-        match found.len + more > found.list.longest() {
-            true => Err(Problem::Full { has: found.len, what: "bytes", read: found.list.longest() }
+        match found.len() + more > found.list.longest() {
+            true => Err(Problem::Full { has: found.len(), what: "bytes", read: found.list.longest() }
                 .of(found.list, Box::new(image.clone()))),
             false => Ok(()),
         }
     }
 
-    /// Puts it beside the image. What is there already is not added again. Gives how long it took from reading the list
-    /// to having written it: zero where nothing was written over.
+    /// Puts it beside the image, of whose list this was found a while ago. What is there already is not added again.
+    /// Gives how long it took from reading the list to having written it: zero where nothing was written over.
     pub async fn put(
         &self,
         client: &Client,
         repository: &Repository,
         digest: &Digest,
+        found: &Found,
     ) -> Result<Duration, AttachError> {
         match self {
-            Self::Layer(new) => layer::put(client, repository, digest, new).await,
+            Self::Layer(new) => layer::put(client, repository, digest, new, found.manifest.as_ref()).await,
             Self::Bundle(new) => bundle::put(client, repository, digest, new).await,
         }
     }

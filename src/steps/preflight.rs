@@ -14,10 +14,12 @@ use tagship_core::engine;
 use tagship_core::explain::Explain;
 use tagship_core::reference::{Digest, Repository, Tag};
 use tagship_core::registry::{Client, RegistryError};
+use tagship_core::signature::fetch::FetchError;
 use tagship_core::signature::{AnnotationRule, Formats, Policy, PublicKey, Rekor};
 use tagship_core::tls::Roots;
 
 use super::deploy::{self, Place};
+use super::sign;
 use crate::context::Context;
 use crate::failure::{Code, Failure};
 use crate::inputs::{Form, Inputs, Key, Step, TransparencyLog};
@@ -53,6 +55,8 @@ pub struct Registry {
     pub credentials: Option<DockerCredentials>,
     /// What the version tag names.
     pub held: Option<Digest>,
+    /// The signatures of an image that is only signed: looked at while the key is opened.
+    pub signatures: Option<sign::Lists>,
 }
 
 tagship_core::assert_secret!(Ready, Registry);
@@ -66,6 +70,9 @@ enum PreflightError {
     /// The version tag cannot be looked up.
     #[error("cannot look up {image}:{tag}")]
     LookUp { image: Repository, tag: Tag, source: RegistryError },
+    /// The signatures that are there cannot be looked at.
+    #[error(transparent)]
+    Signatures(#[from] FetchError),
     /// Two keys that do not belong together.
     #[error("public-key is not the public half of the private key")]
     OtherKey,
@@ -75,6 +82,7 @@ impl Explain for PreflightError {
     fn kind(&self) -> &'static str {
         match self {
             PreflightError::Push { source, .. } | PreflightError::LookUp { source, .. } => source.kind(),
+            PreflightError::Signatures(error) => error.kind(),
             PreflightError::OtherKey => "contradictory-input",
         }
     }
@@ -82,6 +90,7 @@ impl Explain for PreflightError {
     fn hint(&self) -> Option<String> {
         match self {
             PreflightError::Push { source, .. } | PreflightError::LookUp { source, .. } => source.hint(),
+            PreflightError::Signatures(error) => error.hint(),
             PreflightError::OtherKey => Some("leave public-key out where the private key is given".to_owned()),
         }
     }
@@ -165,7 +174,13 @@ async fn reach_registry(
     }
     let lost = |source| failed(PreflightError::LookUp { image: image.clone(), tag: tag.clone(), source });
     let held = client.resolve(image, tag).await.map_err(lost)?;
-    Ok(Some(Registry { client, credentials: engine::docker_credentials(&credential), held }))
+    let signatures = match inputs.digest.or(held) {
+        Some(digest) if inputs.wants(Step::Sign) && !inputs.wants(Step::Build) && !inputs.wants(Step::Push) => {
+            Some(sign::look(&client, image, &digest, inputs.formats).await.map_err(|error| failed(error.into()))?)
+        }
+        _ => None,
+    };
+    Ok(Some(Registry { client, credentials: engine::docker_credentials(&credential), held, signatures }))
 }
 
 /// The logins for whatever the Containerfile builds upon; the one that was given counts for its registry.

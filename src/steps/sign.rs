@@ -7,7 +7,7 @@ use futures_util::future::{join_all, try_join_all};
 use jiff::Timestamp;
 use tagship_core::explain::{self, Explain};
 use tagship_core::reference::{Digest, ImageRef, Repository};
-use tagship_core::registry::Client;
+use tagship_core::registry::{Client, Manifest, Target};
 use tagship_core::signature::fetch::{self, FetchError, Found};
 use tagship_core::signature::log::Proposal;
 use tagship_core::signature::{
@@ -47,7 +47,7 @@ pub struct Needs<'a> {
     pub key: &'a SigningKey,
     /// The log that records it, unless switched off.
     pub log: Option<&'a rekor::Log>,
-    /// The formats to sign in.
+    /// The formats to sign in, as they were looked at.
     pub formats: Formats,
 }
 
@@ -114,23 +114,38 @@ impl SignStepError {
     }
 }
 
+/// What an image has of signatures in each format.
+pub type Lists = Vec<(Format, Found)>;
+
+/// Looks at what is there. May be done ahead: whatever changes meanwhile is read again before it is written over.
+///
+/// # Errors
+/// When the registry does not give it.
+pub async fn look(
+    client: &Client,
+    repository: &Repository,
+    digest: &Digest,
+    formats: Formats,
+) -> Result<Lists, FetchError> {
+    let fetch = async |format| Ok((format, fetch::attached(client, repository, digest, format).await?));
+    try_join_all(formats.iter().map(fetch)).await
+}
+
 /// Signs in each format, unless a signature by this key already says the same in it (tag, commit, further annotations)
 /// and counts: signing a re-run again would add one each time that says nothing new. Returns the signature as it was
 /// read back and verified; of several formats that of the older one.
-pub async fn run(needs: Needs<'_>, log: &Log) -> Result<Verified, SignStepError> {
+pub async fn run(needs: Needs<'_>, lists: Lists, log: &Log) -> Result<Verified, SignStepError> {
     let Needs { client, repository, digest, facts, key, log: rekor, formats } = needs;
     let expected = Expectation { repository: repository.clone(), digest, tag: Some(facts.tag.clone()) };
     let policy = policy(key.public(), rekor, formats);
     let place = Place { client, expected: &expected, policy: &policy };
 
-    let formats: Vec<Format> = formats.iter().collect();
-    let found = try_join_all(formats.iter().map(|format| place.fetch(*format))).await?;
-    let before: Vec<_> = found.iter().map(|found| place.says(facts, &found.attached)).collect();
-    let missing = formats.iter().zip(&found).zip(&before).filter(|(_, known)| known.is_none());
-    let (missing, lists): (Vec<Format>, Vec<&Found>) = missing.map(|((format, found), _)| (*format, found)).unzip();
+    let before: Vec<_> = lists.iter().map(|(_, found)| place.says(facts, &found.attached)).collect();
+    let missing = lists.into_iter().zip(&before).filter(|(_, known)| known.is_none());
+    let missing: Lists = missing.map(|(list, _)| list).collect();
     // Before anything is recorded or put in either format: half a signature would be of use to half the verifiers.
     let image = ImageRef::pinned(repository, &digest);
-    lists.iter().try_for_each(|found| attach::has_room(&image, found))?;
+    missing.iter().try_for_each(|(_, found)| attach::has_room(&image, found))?;
     if missing.is_empty() {
         log.say(&format!("{digest} is signed already by this key with the same annotations"));
     } else {
@@ -138,14 +153,15 @@ pub async fn run(needs: Needs<'_>, log: &Log) -> Result<Verified, SignStepError>
     }
     let now = Timestamp::now();
     let annotations = facts.annotations(repository, now)?;
-    let made = try_join_all(missing.iter().map(|format| make(*format, &needs, &annotations, now))).await?;
+    let made = try_join_all(missing.iter().map(|(format, _)| make(*format, &needs, &annotations, now))).await?;
     for Made { index, .. } in &made {
         if let (Some(index), Some(rekor)) = (index, rekor) {
             log.say(&format!("recorded in the transparency log {} as entry {index}", rekor.id()));
         }
     }
-    made.iter().zip(&lists).try_for_each(|(made, found)| made.attachment.fits(&image, found))?;
-    let mut put = place.put(made.into_iter().map(|made| made.attachment).collect(), log).await?.into_iter();
+    made.iter().zip(&missing).try_for_each(|(made, (_, found))| made.attachment.fits(&image, found))?;
+    let attachments = made.into_iter().map(|made| made.attachment).collect();
+    let mut put = place.put(attachments, missing, log).await?.into_iter();
     let results = before.into_iter().filter_map(|known| known.or_else(|| put.next()));
     // There is at least one format, so there is a result.
     results.collect::<Vec<_>>().into_iter().next().ok_or_else(|| place.lost())
@@ -185,6 +201,12 @@ async fn make(
     Ok(Made { attachment, index: recorded.map(|recorded| recorded.logged.index()) })
 }
 
+/// A list as it was at some moment, and the signature that is wanted, if it was there and counts.
+struct Seen {
+    found: Found,
+    verified: Option<Verified>,
+}
+
 /// The image in its registry, and what makes a signature of it count.
 struct Place<'a> {
     client: &'a Client,
@@ -193,39 +215,40 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    async fn fetch(&self, format: Format) -> Result<Found, FetchError> {
-        fetch::attached(self.client, &self.expected.repository, &self.expected.digest, format).await
-    }
-
     /// A signature among these that counts and says what is to be signed.
     fn says(&self, facts: &Facts, found: &[Attached]) -> Option<Verified> {
         let counts = |one| verify::verify(self.expected, std::slice::from_ref(one), self.policy).ok();
         found.iter().filter_map(counts).find(|verified| facts.same_as(verified.annotations()))
     }
 
-    /// Puts signatures beside the image until they are found there, and verifies them as the host would. Gives them in
-    /// the same order.
-    async fn put(&self, attachments: Vec<Attachment>, log: &Log) -> Result<Vec<Verified>, SignStepError> {
+    /// Puts signatures beside the image, of whose lists these were found, until they are found there, and verifies them
+    /// as the host would. Gives them in the same order.
+    async fn put(
+        &self,
+        attachments: Vec<Attachment>,
+        lists: Lists,
+        log: &Log,
+    ) -> Result<Vec<Verified>, SignStepError> {
         let Expectation { repository, digest, .. } = self.expected;
-        let mut results: Vec<Option<Verified>> = attachments.iter().map(|_| None).collect();
+        let mut seen: Vec<Seen> = lists.into_iter().map(|(_, found)| Seen { found, verified: None }).collect();
         for attempt in 1..=ATTEMPTS {
             let (mut window, mut passing) = (Duration::ZERO, None);
-            let missing = attachments.iter().zip(&results).filter(|(_, result)| result.is_none());
-            for outcome in join_all(missing.map(|(one, _)| one.put(self.client, repository, digest))).await {
+            let missing = attachments.iter().zip(&seen).filter(|(_, seen)| seen.verified.is_none());
+            let put = missing.map(|(one, seen)| one.put(self.client, repository, digest, &seen.found));
+            for outcome in join_all(put).await {
                 match outcome {
                     Ok(moment) => window = window.max(moment),
                     Err(error) if error.is_passing() && attempt < ATTEMPTS => passing = Some(error),
                     Err(error) => return Err(error.into()),
                 }
             }
-            // Whoever read a list before it was written here has put his own by then, if he is not much slower.
-            tokio::time::sleep((window * WINDOWS).min(LONGEST_WAIT)).await;
-            results = try_join_all(attachments.iter().map(|attachment| self.read_back(attachment))).await?;
-            if results.iter().all(Option::is_some) {
+            seen = self.read_back(&attachments, (window * WINDOWS).min(LONGEST_WAIT)).await?;
+            let verified: Option<Vec<_>> = seen.iter().map(|seen| seen.verified.clone()).collect();
+            if let Some(verified) = verified {
                 for attachment in &attachments {
                     log.say(&format!("read back from {repository} and verified, as {}", named(attachment.format())));
                 }
-                return Ok(results.into_iter().flatten().collect());
+                return Ok(verified);
             }
             let why = match passing {
                 Some(error) => explain::chain(&error),
@@ -237,15 +260,41 @@ impl Place<'_> {
         Err(self.lost())
     }
 
-    /// The signature as it is in the registry now, if it is.
-    async fn read_back(&self, attachment: &Attachment) -> Result<Option<Verified>, SignStepError> {
-        let found = self.fetch(attachment.format()).await?.attached;
-        let Some(ours) = found.iter().find(|found| attachment.is(found)) else { return Ok(None) };
+    /// The signatures as they are in the registry when this time has passed: whoever read a list before it was written
+    /// here has put his own by then, if he is not much slower. All is read at once, and the lists once more at the end.
+    async fn read_back(&self, attachments: &[Attachment], time: Duration) -> Result<Vec<Seen>, SignStepError> {
+        let all = || try_join_all(attachments.iter().map(|attachment| self.see(attachment)));
+        let (seen, ()) = tokio::join!(all(), tokio::time::sleep(time));
+        let seen = seen?;
+        if time.is_zero() {
+            return Ok(seen);
+        }
+        let same = try_join_all(seen.iter().map(|seen| self.is_as_found(&seen.found))).await?;
+        if same.into_iter().all(|same| same) { Ok(seen) } else { all().await }
+    }
+
+    /// A signature as it is in the registry now, if it is.
+    async fn see(&self, attachment: &Attachment) -> Result<Seen, SignStepError> {
+        let Expectation { repository, digest, .. } = self.expected;
+        let found = fetch::attached(self.client, repository, digest, attachment.format()).await?;
+        let Some(ours) = found.attached.iter().find(|found| attachment.is(found)) else {
+            return Ok(Seen { found, verified: None });
+        };
         let verify = |found: &[Attached]| verify::verify(self.expected, found, self.policy);
         let verified = verify(std::slice::from_ref(ours)).map_err(SignStepError::ReadBack)?;
         // Beside the others that are there, as the host will meet it.
-        verify(&found).map_err(SignStepError::ReadBack)?;
-        Ok(Some(verified))
+        verify(&found.attached).map_err(SignStepError::ReadBack)?;
+        Ok(Seen { found, verified: Some(verified) })
+    }
+
+    /// Whether a list that signers keep is still the one that was found.
+    async fn is_as_found(&self, found: &Found) -> Result<bool, FetchError> {
+        let Expectation { repository, digest, .. } = self.expected;
+        let Some(tag) = found.list.tag_of(digest) else { return Ok(true) };
+        let image = || ImageRef::pinned(repository, digest);
+        let now = self.client.manifest(repository, &Target::from(tag)).await;
+        let now = now.map_err(|source| FetchError::Registry { image: image(), source })?;
+        Ok(now.as_ref().map(Manifest::digest) == found.manifest.as_ref().map(Manifest::digest))
     }
 
     fn lost(&self) -> SignStepError {

@@ -4,6 +4,7 @@
 //! business here.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
@@ -40,6 +41,8 @@ pub struct Client {
     registry: Registry,
     wire: Wire,
     auth: Authorizer,
+    /// Whether it has said that it has no referrers API.
+    lists_none: AtomicBool,
 }
 
 /// What an operation needs to be allowed to do.
@@ -73,6 +76,7 @@ impl Client {
             registry: registry.clone(),
             wire: Wire::new(registry, roots, limits)?,
             auth: Authorizer::new(registry, credential.into()),
+            lists_none: AtomicBool::new(false),
         })
     }
 
@@ -103,13 +107,16 @@ impl Client {
 
     /// What refers to a manifest, as the registry's own index of it, page by page; `None` where the registry has no
     /// referrers API (OCI distribution specification, "Listing Referrers"). The registry may leave out what is not of the
-    /// artifact type.
+    /// artifact type. One that has no such API is not asked again.
     pub async fn referrers(
         &self,
         repository: &Repository,
         digest: &Digest,
         artifact_type: &str,
     ) -> Result<Option<Vec<Manifest>>, RegistryError> {
+        if self.lists_none.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         let mut url = self.wire.url(&format!("v2/{}/referrers/{digest}", repository.path()))?;
         url.query_pairs_mut().append_pair("artifactType", artifact_type);
         let mut pages = Vec::new();
@@ -144,7 +151,10 @@ impl Client {
         }
         // Half a list is none to go by.
         match pages.len() {
-            0 => Ok(None),
+            0 => {
+                self.lists_none.store(true, Ordering::Relaxed);
+                Ok(None)
+            }
             _ => Err(RegistryError::Protocol {
                 url: shown(&self.wire.url("v2/")?),
                 why: "it does not give the next page of its list of referrers".to_owned(),
@@ -167,7 +177,11 @@ impl Client {
     /// with Subject").
     pub async fn put_referrer(&self, repository: &Repository, manifest: &Manifest) -> Result<bool, RegistryError> {
         let answer = self.put(repository, &Target::Digest(manifest.digest()), manifest).await?;
-        Ok(answer.headers.contains_key(OCI_SUBJECT))
+        let listed = answer.headers.contains_key(OCI_SUBJECT);
+        if listed {
+            self.lists_none.store(false, Ordering::Relaxed);
+        }
+        Ok(listed)
     }
 
     async fn put(

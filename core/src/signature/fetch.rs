@@ -155,7 +155,7 @@ pub async fn layers(client: &Client, repository: &Repository, digest: &Digest) -
         Some(Attached::Layer(Layer { payload, annotations: entry.annotations }))
     };
     let attached: Vec<_> = entries.into_iter().filter_map(read).collect();
-    Ok(Found { list, len: manifest.bytes().len(), listed, unread: listed - attached.len(), attached })
+    Ok(Found { list, listed, unread: listed - attached.len(), attached, manifest: Some(manifest) })
 }
 
 /// One bad blob says nothing about the other signatures; a registry in trouble does.

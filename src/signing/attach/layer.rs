@@ -70,26 +70,31 @@ impl NewLayer {
 /// look, always over what was read last.
 const READS: u32 = 5;
 
-/// Adds a layer to the image's `.sig` manifest, or makes one. Gives how long another signer's change could have gone
-/// unseen: everything that takes time is done before the manifest is read for the last time.
+/// Adds a layer to the image's `.sig` manifest, which was this one a while ago, or makes one. Gives how long another
+/// signer's change could have gone unseen: everything that takes time is done before the manifest is read for the last
+/// time.
 pub(super) async fn put(
     client: &Client,
     repository: &Repository,
     digest: &Digest,
     layer: &NewLayer,
+    known: Option<&Manifest>,
 ) -> Result<Duration, AttachError> {
     let image = || Box::new(ImageRef::pinned(repository, digest));
     let registry = |source| AttachError::Registry { image: image(), source };
     let target = Target::from(digest.signature_tag());
-    let (mut existing, _) =
-        tokio::try_join!(client.manifest(repository, &target), client.put_blob(repository, &layer.payload))
-            .map_err(registry)?;
+    let mut existing = known.cloned();
     let mut reads = 0;
     loop {
         let merged = merge(existing.as_ref(), layer).map_err(|problem| problem.of(List::Signatures, image()))?;
         let Some(Merged { manifest, config }) = merged else { return Ok(Duration::ZERO) };
         let mut start = Instant::now();
-        client.put_blob(repository, &config).await.map_err(registry)?;
+        let config = client.put_blob(repository, &config);
+        match reads {
+            0 => tokio::try_join!(config, client.put_blob(repository, &layer.payload)).map(drop),
+            _ => config.await.map(drop),
+        }
+        .map_err(registry)?;
         if reads < READS {
             start = Instant::now();
             let now = client.manifest(repository, &target).await.map_err(registry)?;

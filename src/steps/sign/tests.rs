@@ -48,7 +48,8 @@ impl World {
     ) -> Result<Verified, SignStepError> {
         let (log, _) = testing::log(Style::Plain);
         let Self { client, repository, digest, facts, .. } = self;
-        run(Needs { client, repository, digest: *digest, facts, key, log: rekor, formats }, &log).await
+        let lists = look(client, repository, digest, formats).await?;
+        run(Needs { client, repository, digest: *digest, facts, key, log: rekor, formats }, lists, &log).await
     }
 
     /// Signs, and tells whether a signature was added.

@@ -71,7 +71,7 @@ fn h42_a_full_disk_in_the_pull(host: &Host) {
     }
     assert_eq!(before, host.state());
     // What ran still starts, and with room again it works.
-    host.app("systemctl --user restart demo-flower").ok();
+    host.app("systemctl --user restart demo-flower || { journalctl --user --no-pager -n 40; exit 1; }").ok();
     host.ask(&other.tag, &other.digest).ok().says("Outcome: deployed");
     assert_ne!(before.image(), host.state().healthy().image());
 }

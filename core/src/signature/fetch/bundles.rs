@@ -59,14 +59,12 @@ pub async fn bundles(client: &Client, repository: &Repository, digest: &Digest) 
         Referrers::Listed(pages) => (List::Registry, pages),
         Referrers::Tagged(index) => (List::Referrers, index.into_iter().collect()),
     };
-    let (mut entries, mut known, mut len) = (Vec::new(), BTreeSet::new(), 0);
+    let (mut entries, mut known, mut tagged) = (Vec::new(), BTreeSet::new(), None);
     for page in pages {
-        if list == List::Referrers {
-            len = page.bytes().len();
-        }
         let named = parse_index(page.media_type(), page.bytes());
         let named = named.map_err(|source| FetchError::Malformed { list, image: image(), source })?;
         entries.extend(named.into_iter().filter(|entry| known.insert(*entry)));
+        tagged = (list == List::Referrers).then_some(page);
     }
     let mut found = Vec::new();
     let (mut asked, mut unread) = (0, 0);
@@ -99,7 +97,7 @@ pub async fn bundles(client: &Client, repository: &Repository, digest: &Digest) 
     // A manifest may hold several bundles, or none.
     let listed = entries.len().max(found.len() + unread);
     let attached = found.into_iter().rev().map(Attached::Bundle).collect();
-    Ok(Found { list, len, listed, unread, attached })
+    Ok(Found { list, manifest: tagged, listed, unread, attached })
 }
 
 /// Reads an index of referrers, and keeps what may be a signature: what somebody says to be an SBOM or an attestation is

@@ -5,7 +5,8 @@ use std::fmt;
 
 use super::bundles::{MAX_BUNDLES, MAX_INDEX_LEN};
 use super::{MAX_LAYERS, MAX_MANIFEST_LEN};
-use crate::reference::ImageRef;
+use crate::reference::{Digest, ImageRef, Tag};
+use crate::registry::Manifest;
 use crate::signature::attached::Attached;
 
 /// Where an image's signatures are listed.
@@ -50,13 +51,17 @@ impl List {
     /// The tag that names the list of this image; none names the registry's own.
     #[must_use]
     pub fn tag(self, image: &ImageRef) -> Option<ImageRef> {
-        let digest = image.digest.as_ref()?;
-        let tag = match self {
-            Self::Signatures => digest.signature_tag(),
-            Self::Referrers => digest.referrers_tag(),
-            Self::Registry => return None,
-        };
-        Some(ImageRef::tagged(&image.repository, &tag))
+        Some(ImageRef::tagged(&image.repository, &self.tag_of(image.digest.as_ref()?)?))
+    }
+
+    /// The same in the image's own repository.
+    #[must_use]
+    pub fn tag_of(self, image: &Digest) -> Option<Tag> {
+        match self {
+            Self::Signatures => Some(image.signature_tag()),
+            Self::Referrers => Some(image.referrers_tag()),
+            Self::Registry => None,
+        }
     }
 
     /// What helps where it is too long. The list holds everybody's signatures: removing it whole is no advice.
@@ -98,8 +103,8 @@ impl fmt::Display for List {
 pub struct Found {
     /// Where they are listed.
     pub list: List,
-    /// How long the list is, in bytes; 0 where there is none, or where the registry keeps it.
-    pub len: usize,
+    /// The list itself; `None` where there is none, or where the registry keeps it.
+    pub manifest: Option<Manifest>,
     /// How many signatures it names.
     pub listed: usize,
     /// How many of these were not read because there are too many: the first ones.
@@ -111,7 +116,13 @@ pub struct Found {
 impl Found {
     /// Nothing.
     pub(super) fn none(list: List) -> Self {
-        Self { list, len: 0, listed: 0, unread: 0, attached: Vec::new() }
+        Self { list, manifest: None, listed: 0, unread: 0, attached: Vec::new() }
+    }
+
+    /// How long the list is, in bytes; 0 where there is none, or where the registry keeps it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.manifest.as_ref().map_or(0, |manifest| manifest.bytes().len())
     }
 
     /// Whether one more would be one that is not read.
