@@ -53,8 +53,8 @@ impl Attachment {
             Self::Layer(new) => new.longest(),
             Self::Bundle(_) => bundle::LONGEST_ENTRY,
         };
-        match found.len() + more > found.list.longest() {
-            true => Err(Problem::Full { has: found.len(), what: "bytes", read: found.list.longest() }
+        match found.length() + more > found.list.longest() {
+            true => Err(Problem::Full { has: found.length(), what: "bytes", read: found.list.longest() }
                 .of(found.list, Box::new(image.clone()))),
             false => Ok(()),
         }

@@ -223,12 +223,7 @@ impl Place<'_> {
 
     /// Puts signatures beside the image, of whose lists these were found, until they are found there, and verifies them
     /// as the host would. Gives them in the same order.
-    async fn put(
-        &self,
-        attachments: Vec<Attachment>,
-        lists: Lists,
-        log: &Log,
-    ) -> Result<Vec<Verified>, SignStepError> {
+    async fn put(&self, attachments: Vec<Attachment>, lists: Lists, log: &Log) -> Result<Vec<Verified>, SignStepError> {
         let Expectation { repository, digest, .. } = self.expected;
         let mut seen: Vec<Seen> = lists.into_iter().map(|(_, found)| Seen { found, verified: None }).collect();
         for attempt in 1..=ATTEMPTS {

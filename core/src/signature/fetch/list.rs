@@ -121,7 +121,7 @@ impl Found {
 
     /// How long the list is, in bytes; 0 where there is none, or where the registry keeps it.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn length(&self) -> usize {
         self.manifest.as_ref().map_or(0, |manifest| manifest.bytes().len())
     }
 
