@@ -1,5 +1,7 @@
 //! The command line: what can be asked for, and how it is spelled.
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand};
 use tagship_core::reference::Tag;
 
@@ -12,6 +14,9 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// Write where a deploy's time went, for a trace viewer
+    #[arg(long, global = true, env = "TAGSHIP_TRACE", value_name = "FILE")]
+    pub trace: Option<PathBuf>,
 }
 
 /// What can be asked for.

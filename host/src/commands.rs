@@ -1,6 +1,9 @@
 //! From a parsed command line to a finished command: the one place that makes the adapters and takes the lock.
 
-use std::process::ExitCode;
+use std::{
+    process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use tagship_core::{engine, explain::Explain, handoff::status::Status};
 
@@ -9,7 +12,7 @@ use crate::{
     config::{App, ConfigError, Places, Settings},
     deploy::{Failure, ImageId},
     deploy_command::{self, CommandError, Configuration},
-    desk::{Adapters, Desk, Host},
+    desk::{Adapters, AdaptersOf, Desk, Host},
     health::Engine,
     history::{History, Verdict},
     images::LocalStore,
@@ -24,6 +27,7 @@ use crate::{
     requests::Requests,
     services::UserManager,
     state_dir::{Lock, StateDir, StateError},
+    trace::{Category, Trace, Traced},
     verify::{Denied, Remote},
 };
 
@@ -99,11 +103,12 @@ impl Explain for Error {
 
 /// Does what the command line says. The exit code is for what was done; what could not be done is an error.
 pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
+    let host = RealHost::new(Trace::to(cli.trace));
     let places = Places::of_user()?;
     match cli.command {
-        Command::Deploy { app, retry: None } => deploy(&app, &places).await,
+        Command::Deploy { app, retry: None } => deploy(&host, &app, &places).await,
         Command::Deploy { app, retry: Some(tag) } => {
-            operate(&app, &places, async |desk, settings| Ok(retry::run(desk, settings, &tag).await)).await
+            operate(&host, &app, &places, async |desk, settings| Ok(retry::run(desk, settings, &tag).await)).await
         }
         Command::Recover { app } => recover(&app).await,
         Command::Rollback { app, list: true, .. } => {
@@ -112,7 +117,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Rollback { app, tag, .. } => {
-            operate(&app, &places, async |desk, settings| Ok(rollback::run(desk, settings, tag.as_ref()).await?)).await
+            let tag = tag.as_ref();
+            operate(&host, &app, &places, async |desk, settings| Ok(rollback::run(desk, settings, tag).await?)).await
         }
         Command::Policy { app, check, write, no_check } => {
             let settings = places.load(&app)?;
@@ -141,7 +147,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
             let settings = places.load(&app)?;
             let state = StateDir::open(&app)?;
             let (history, requests) = (History::open(&state)?, Requests::open(state)?);
-            let overview = status::look(&RealHost, &settings, &history, &requests).await?;
+            let overview = status::look(&host, &settings, &history, &requests).await?;
             report::output(&match json {
                 true => format!("{}\n", serde_json::to_string_pretty(&overview).map_err(Error::Json)?),
                 false => overview.render(report::colours()),
@@ -151,7 +157,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
     }
 }
 
-async fn deploy(app: &App, places: &Places) -> Result<ExitCode, Error> {
+async fn deploy(host: &RealHost, app: &App, places: &Places) -> Result<ExitCode, Error> {
     let load = || places.load(app);
     let configuration = Configuration { load: &load, fallback: places.handoff(app) };
     // A name that nobody ever configured leaves nothing behind.
@@ -162,12 +168,15 @@ async fn deploy(app: &App, places: &Places) -> Result<ExitCode, Error> {
     }
     let state = StateDir::open(app)?;
     let _lock = lock(&state)?;
-    deploy_command::run(&RealHost, app, &configuration, state).await?;
+    let ran = deploy_command::run(host, app, &configuration, state).await;
+    host.write_trace(&format!("deploy {app}"));
+    ran?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Has the operator's word done once all that was begun before has ended.
 async fn operate(
+    host: &RealHost,
     app: &App,
     places: &Places,
     work: impl AsyncFnOnce(&mut Desk<'_, RealHost>, &Settings) -> Result<Status, Error>,
@@ -175,15 +184,16 @@ async fn operate(
     let settings = places.load(app)?;
     let state = StateDir::open(app)?;
     let _lock = lock(&state)?;
-    if Desk::open(app, state.clone(), &RealHost)?.has_left_over() {
+    if Desk::open(app, state.clone(), host)?.has_left_over() {
         report::line(Urgency::Notice, "an earlier deploy was not ended; doing that first");
         let load = || places.load(app);
         let configuration = Configuration { load: &load, fallback: places.handoff(app) };
-        deploy_command::run(&RealHost, app, &configuration, state.clone()).await?;
+        deploy_command::run(host, app, &configuration, state.clone()).await?;
     }
-    let mut desk = Desk::open(app, state, &RealHost)?;
+    let mut desk = Desk::open(app, state, host)?;
     let status = work(&mut desk, &settings).await?;
     desk.close();
+    host.write_trace(&format!("{app}, by the operator"));
     Ok(done(&status))
 }
 
@@ -217,34 +227,66 @@ fn done(status: &Status) -> ExitCode {
 }
 
 /// The real host: the configured registry, the user's service manager, the user's engine.
-struct RealHost;
+struct RealHost {
+    trace: Trace,
+    /// Something was decided: there is a deploy to show in the trace.
+    decided: AtomicBool,
+}
 
-impl Host for RealHost {
-    type Registry = Remote;
-    type Units = UserManager;
-    type Store = LocalStore;
-    type Containers = Engine;
-
-    async fn registry(&self, settings: &Settings) -> Result<Remote, Denied> {
-        Remote::connect(settings).await
+impl RealHost {
+    fn new(trace: Trace) -> Self {
+        Self { trace, decided: AtomicBool::new(false) }
     }
 
-    async fn adapters(&self, settings: &Settings) -> Result<Adapters<UserManager, LocalStore, Engine>, Failure> {
+    /// Writes the trace of a run that had something to do. The others, one a minute, would only take its place.
+    fn write_trace(&self, title: &str) {
+        if !self.decided.load(Ordering::Relaxed) {
+            return;
+        }
+        match self.trace.write(title) {
+            Ok(None) => {}
+            Ok(Some((file, sums))) => {
+                let seconds = |micros: u64| format!("{}.{:03} s", micros / 1_000_000, micros / 1000 % 1000);
+                let (whole, own) = (seconds(sums.whole), seconds(sums.own));
+                let text = format!("the trace is in {}: {whole} in all, {own} of them tagship's own", file.display());
+                report::line(Urgency::Notice, &text);
+            }
+            Err(error) => report::warning(&error),
+        }
+    }
+}
+
+impl Host for RealHost {
+    type Registry = Traced<Remote>;
+    type Units = Traced<UserManager>;
+    type Store = Traced<LocalStore>;
+    type Containers = Traced<Engine>;
+
+    async fn registry(&self, settings: &Settings) -> Result<Self::Registry, Denied> {
+        Ok(Traced::new(Remote::connect(settings).await?, &self.trace))
+    }
+
+    async fn adapters(&self, settings: &Settings) -> Result<AdaptersOf<Self>, Failure> {
         let failed = |error: engine::EngineError| Failure::of(&error);
         let socket = engine::locate().map_err(failed)?;
+        let connecting = self.trace.span(Category::Engine, || "connect".to_owned());
         let docker = engine::connect(Some(&socket)).await.map_err(failed)?;
+        drop(connecting);
         Ok(Adapters {
-            units: UserManager::new(),
-            store: LocalStore::new(docker.clone(), &settings.app),
-            containers: Engine::new(docker, socket),
+            units: Traced::new(UserManager::new(), &self.trace),
+            store: Traced::new(LocalStore::new(docker.clone(), &settings.app), &self.trace),
+            containers: Traced::new(Engine::new(docker, socket), &self.trace),
         })
     }
 
     fn verdict(&self, app: &App, verdict: &Verdict) {
+        self.decided.store(true, Ordering::Relaxed);
         report::verdict(app, verdict);
     }
 
-    async fn tidy(&self, store: &LocalStore, settings: &Settings, running: &ImageId) -> Result<usize, Failure> {
-        store.tidy(settings, running).await.map(|gone| gone.len()).map_err(|error| Failure::of(&error))
+    async fn tidy(&self, store: &Self::Store, settings: &Settings, running: &ImageId) -> Result<usize, Failure> {
+        let _span = self.trace.span(Category::Engine, || "remove old images".to_owned());
+        let gone = store.inner().tidy(settings, running).await;
+        gone.map(|gone| gone.len()).map_err(|error| Failure::of(&error))
     }
 }

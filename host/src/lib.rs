@@ -23,5 +23,6 @@ pub mod services;
 pub mod state_dir;
 #[cfg(test)]
 mod testing;
+pub mod trace;
 pub mod trust;
 pub mod verify;
