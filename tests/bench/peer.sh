@@ -23,7 +23,14 @@ cat >~/peer/build <<'S'
 #!/bin/bash
 . ~/peer/environment
 rm -rf ~/build; cp -a ~/src/demo ~/build; cd ~/build; echo "shell-$1" >version
+[[ -z ${SLOW:-} ]] || ~/peer/slow
 docker build -q --build-arg BASE=localhost/base:1 --build-arg GIT_HASH=0123456 -f Containerfile -t "$IMAGE:$1" -t "$IMAGE:stable" .
+S
+# An application that is healthy three seconds after its start.
+cat >~/peer/slow <<'S'
+#!/bin/bash
+sed -i '2i (sleep 3; touch /tmp/ready) \&' app
+sed -i '2i [ -e /tmp/ready ] || exit 1' health
 S
 cat >~/peer/push <<'S'
 #!/bin/bash
@@ -86,6 +93,9 @@ echo $(((${EPOCHREALTIME/./} - start) / 1000)) >took
 echo "$verdict $tag" >status
 S
 chmod +x ~/peer/*
+# What a deploy of tagship's takes by its own account.
+mkdir -p ~/.config/systemd/user/tagship@demo.service.d
+printf '[Service]\nEnvironment=TAGSHIP_TRACE=%%h/trace.json\n' >~/.config/systemd/user/tagship@demo.service.d/trace.conf
 printf '[Path]\nPathExists=%%h/peer/data/trigger\n' >~/.config/systemd/user/peer.path
 printf '[Service]\nType=oneshot\nExecStart=%%h/peer/answer\n' >~/.config/systemd/user/peer.service
 systemctl --user daemon-reload
