@@ -3,6 +3,7 @@
 use std::{
     process::ExitCode,
     sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
 use tagship_core::{engine, explain::Explain, handoff::status::Status};
@@ -25,8 +26,9 @@ use crate::{
     },
     report::{self, Unwritten, Urgency},
     requests::Requests,
-    services::UserManager,
+    services::{self, UserManager},
     state_dir::{Lock, StateDir, StateError},
+    stop::Stop,
     trace::{Category, Trace, Traced},
     verify::{Denied, Remote},
 };
@@ -167,8 +169,14 @@ async fn deploy(host: &RealHost, app: &App, places: &Places) -> Result<ExitCode,
         return Err(error.into());
     }
     let state = StateDir::open(app)?;
+    host.stop.allow(budget(&load()));
     let _lock = lock(&state)?;
-    let ran = deploy_command::run(host, app, &configuration, state).await;
+    host.heed_signals();
+    let ran = tokio::select! {
+        ran = deploy_command::run(host, app, &configuration, state) => ran,
+        // What was not ended is still there for the next run.
+        () = host.stop.at_once() => return Ok(ExitCode::SUCCESS),
+    };
     host.write_trace(&format!("deploy {app}"));
     ran?;
     Ok(ExitCode::SUCCESS)
@@ -184,6 +192,19 @@ async fn operate(
     let settings = places.load(app)?;
     let state = StateDir::open(app)?;
     let _lock = lock(&state)?;
+    host.heed_signals();
+    tokio::select! {
+        code = operate_locked(host, (app, places, &settings), state, work) => code,
+        () = host.stop.at_once() => Ok(ExitCode::from(1)),
+    }
+}
+
+async fn operate_locked(
+    host: &RealHost,
+    (app, places, settings): (&App, &Places, &Settings),
+    state: StateDir,
+    work: impl AsyncFnOnce(&mut Desk<'_, RealHost>, &Settings) -> Result<Status, Error>,
+) -> Result<ExitCode, Error> {
     if Desk::open(app, state.clone(), host)?.has_left_over() {
         report::line(Urgency::Notice, "an earlier deploy was not ended; doing that first");
         let load = || places.load(app);
@@ -191,7 +212,7 @@ async fn operate(
         deploy_command::run(host, app, &configuration, state.clone()).await?;
     }
     let mut desk = Desk::open(app, state, host)?;
-    let status = work(&mut desk, &settings).await?;
+    let status = work(&mut desk, settings).await?;
     desk.close();
     host.write_trace(&format!("{app}, by the operator"));
     Ok(done(&status))
@@ -222,6 +243,11 @@ fn lock(state: &StateDir) -> Result<Lock, StateError> {
     state.lock()
 }
 
+/// How long a deploy may take; while the configuration does not say so, as long as it may by default.
+fn budget(settings: &Result<Settings, ConfigError>) -> Duration {
+    settings.as_ref().map_or(deploy_command::DEFAULT_BUDGET, |settings| settings.budget)
+}
+
 fn done(status: &Status) -> ExitCode {
     if status.outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(1) }
 }
@@ -231,11 +257,19 @@ struct RealHost {
     trace: Trace,
     /// Something was decided: there is a deploy to show in the trace.
     decided: AtomicBool,
+    stop: Stop,
 }
 
 impl RealHost {
     fn new(trace: Trace) -> Self {
-        Self { trace, decided: AtomicBool::new(false) }
+        Self { trace, decided: AtomicBool::new(false), stop: Stop::default() }
+    }
+
+    /// From here on a signal puts right what is under way. Before, nothing is, and nobody may have to wait for the lock.
+    fn heed_signals(&self) {
+        if let Err(error) = self.stop.heed(services::is_ending) {
+            report::line(Urgency::Warning, &format!("warning: signals end the program at once: {error}"));
+        }
     }
 
     /// Writes the trace of a run that had something to do. The others, one a minute, would only take its place.
@@ -277,6 +311,10 @@ impl Host for RealHost {
             store: Traced::new(LocalStore::new(docker.clone(), &settings.app), &self.trace),
             containers: Traced::new(Engine::new(docker, socket), &self.trace),
         })
+    }
+
+    fn stop(&self) -> &Stop {
+        &self.stop
     }
 
     fn verdict(&self, app: &App, verdict: &Verdict) {

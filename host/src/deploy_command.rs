@@ -40,7 +40,7 @@ use crate::{
 };
 
 /// The budget by which requests are held while the configuration does not say one: the default.
-const DEFAULT_BUDGET: Duration = Duration::from_secs(600);
+pub(crate) const DEFAULT_BUDGET: Duration = Duration::from_secs(600);
 
 /// Why the command could not do its work. What becomes of a request is no such error.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +126,7 @@ pub async fn run<H: Host>(
     let inbox = Inbox::open(Dir::open(handoff.path())?, rules, requests).await?;
     let round = Round { app, configuration, at_first: &loaded, inbox: &inbox, handoff: &handoff };
     // Requests are claimed, and their logs kept alive, for as long as anything is being done.
+    host.stop().allow(budget);
     let mut answered = inbox.beside(round.end_interrupted(&mut desk)).await;
     let announced = round.announce(&desk, &loaded);
     let desk = Mutex::new((&mut desk, &mut answered));
@@ -242,6 +243,8 @@ impl Round<'_> {
         (arrival, order): (&Arrival, &Order),
         told: &Told,
     ) -> Status {
+        let stop = desk.host().stop();
+        stop.allow(settings.budget);
         if let Err(failure) = desk.make_way(settings, told).await {
             return desk.refuse(order, desk::in_the_way(&failure));
         }
@@ -249,7 +252,13 @@ impl Round<'_> {
             let registry = desk.host().registry(settings).await?;
             verify::approve(settings, &desk.history().trust, &registry, arrival.asked(), order.started).await
         };
-        match approved.await {
+        // Whoever waited for another one's deploy is told at once, too, that there will be none.
+        let approved = tokio::select! {
+            biased;
+            () = stop.asked() => return desk.refuse(order, desk.untouched(order, None)),
+            approved = approved => approved,
+        };
+        match approved {
             Err(denied) => desk.refuse(order, told_no(told, "verify", &denied)),
             Ok(approved) => {
                 told.tell("verify", "verified", &proof(&approved));

@@ -24,6 +24,7 @@ use crate::{
     journal::{Current, Journal},
     report::{self, Told},
     state_dir::{StateDir, StateError},
+    stop::Stop,
     trust::Rejected,
     verify::{self, Approved, Denied, Registry},
 };
@@ -47,6 +48,9 @@ pub trait Host: Sized + Sync {
 
     /// Connects to the service manager and the engine.
     fn adapters(&self, settings: &Settings) -> impl Future<Output = Result<AdaptersOf<Self>, Failure>>;
+
+    /// Whether the program is to end.
+    fn stop(&self) -> &Stop;
 
     /// Tells a verdict to where the app's user cannot change it.
     fn verdict(&self, app: &App, verdict: &history::Verdict);
@@ -143,7 +147,7 @@ impl<'h, H: Host> Desk<'h, H> {
                     "an earlier run was stopped in the middle of a deploy; ending that first",
                 );
                 let adapters = self.host.adapters(settings).await?;
-                let ground = ground(settings, &adapters, told);
+                let ground = ground(settings, &adapters, told, self.host.stop());
                 let ended = deploy::recover(&ground, &mut self.journal, entry).await?;
                 self.settle(&order, digest, ended)
             }
@@ -218,7 +222,8 @@ impl<'h, H: Host> Desk<'h, H> {
             Err(failure) => self.status(order, None, &refused(failure)),
             Ok(adapters) => {
                 self.begin(order, None);
-                let ended = deploy::put_back(&ground(settings, &adapters, told), &mut self.journal, earlier).await;
+                let ground = ground(settings, &adapters, told, self.host.stop());
+                let ended = deploy::put_back(&ground, &mut self.journal, earlier).await;
                 self.settle(order, None, ended)
             }
         };
@@ -252,7 +257,8 @@ impl<'h, H: Host> Desk<'h, H> {
         let tag = approved.release.tag.clone();
         self.begin(order, Some(&approved));
         let candidate = Candidate { verified: approved.verified, tag };
-        let ended = deploy::deploy(&ground(settings, adapters, told), &mut self.journal, candidate).await;
+        let ground = ground(settings, adapters, told, self.host.stop());
+        let ended = deploy::deploy(&ground, &mut self.journal, candidate).await;
         let image = ended.image.clone().filter(|_| ended.verdict == Verdict::Deployed);
         let status = self.settle(order, Some(digest), ended);
         if let Some(image) = image {
@@ -403,7 +409,11 @@ fn refused(failure: Failure) -> Ended {
     Ended { verdict: Verdict::Refused, cause: Some(failure), broken, image: None, services }
 }
 
-fn ground<'a, U, S, C>(settings: &'a Settings, adapters: &'a Adapters<U, S, C>, told: &'a Told) -> Ground<'a, U, S, C> {
-    let Adapters { units, store, containers } = adapters;
-    Ground { settings, units, store, containers, report: told }
+fn ground<'a, U, S, C>(
+    settings: &'a Settings,
+    Adapters { units, store, containers }: &'a Adapters<U, S, C>,
+    told: &'a Told,
+    stop: &'a Stop,
+) -> Ground<'a, U, S, C> {
+    Ground { settings, units, store, containers, report: told, stop }
 }

@@ -21,6 +21,7 @@ pub mod report;
 pub mod requests;
 pub mod services;
 pub mod state_dir;
+pub mod stop;
 #[cfg(test)]
 mod testing;
 pub mod trace;

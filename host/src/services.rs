@@ -320,6 +320,20 @@ impl Properties {
     }
 }
 
+/// Whether the whole session ends, so that nothing will be restarted any more; also where nobody can say.
+pub async fn is_ending() -> bool {
+    let asked = async {
+        let connection = connect().await.ok()?;
+        let name = (MANAGER, "SystemState");
+        let properties = Some("org.freedesktop.DBus.Properties");
+        let reply = connection.call_method(Some(MANAGER_NAME), MANAGER_PATH, properties, "Get", &name).await.ok()?;
+        let state: OwnedVariant = reply.body().deserialize().ok()?;
+        String::try_from(state).ok()
+    };
+    let state = tokio::time::timeout(LOST_SIGNAL, asked).await.ok().flatten();
+    state.is_none_or(|state| state == "stopping")
+}
+
 /// Connects to the session bus, where the manager is subscribed to: without a subscriber it sends no JobRemoved.
 async fn connect() -> Result<Connection, ServicesError> {
     let address = env::var("DBUS_SESSION_BUS_ADDRESS").ok().filter(|address| !address.is_empty());

@@ -32,6 +32,7 @@ use crate::{
     },
     desk::{Adapters, Host},
     history::Verdict,
+    stop::Stop,
     verify::{Denied, Registry},
 };
 
@@ -124,6 +125,7 @@ pub(crate) fn settings(key: &Signer, handoff: &std::path::Path) -> Settings {
 #[derive(Clone, Default)]
 pub(crate) struct World {
     state: Arc<Mutex<State>>,
+    pub(crate) stop: Stop,
 }
 
 #[derive(Default)]
@@ -207,6 +209,10 @@ impl Host for World {
             true => Err(Failure::new("engine-missing", "no engine answers")),
             false => Ok(Adapters { units: self.clone(), store: self.clone(), containers: self.clone() }),
         }
+    }
+
+    fn stop(&self) -> &Stop {
+        &self.stop
     }
 
     fn verdict(&self, _: &App, verdict: &Verdict) {

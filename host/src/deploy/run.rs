@@ -20,7 +20,7 @@ use super::{
     values::ImageId,
     world::{Learned, Running, Source, World},
 };
-use crate::config::Settings;
+use crate::{config::Settings, stop::Stop};
 
 /// What may be newly deployed: an image whose signature was verified, and the tag it was asked for under.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ pub struct Ground<'a, U, S, C> {
     pub containers: &'a C,
     /// Who is told.
     pub report: &'a dyn Report,
+    /// Whether it is to be cut off.
+    pub stop: &'a Stop,
 }
 
 /// Deploys a candidate: the whole set of services runs it afterwards, or what it ran before.
@@ -205,6 +207,7 @@ async fn drive<U: Units, S: Store, C: Containers>(
         entry.image = world.pulled().or(entry.image.take());
         journal.save(&entry).map_err(|error| Failure::of(&*error))
     };
+    let mut stopped = false;
     loop {
         while let Some(effect) = todo.pop_front() {
             match effect {
@@ -240,6 +243,10 @@ async fn drive<U: Units, S: Store, C: Containers>(
                 None => Event::BudgetSpent(Failure::new("internal", "the deploy waits for nothing")),
             },
             () = sleep_until(world.deadline(machine.goes_back())) => Event::BudgetSpent(world.budget_spent()),
+            () = world.stopped(), if !stopped => {
+                stopped = true;
+                Event::Stopped
+            }
         };
         todo.extend(machine.on(event));
     }

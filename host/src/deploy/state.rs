@@ -41,6 +41,8 @@ pub(crate) struct Machine {
     running_once: BTreeSet<usize>,
     /// This run only ends what an earlier one began.
     recovering: bool,
+    /// The program was told to end before the deploy had.
+    stopped: bool,
 }
 
 impl Machine {
@@ -105,6 +107,13 @@ impl Machine {
                 }
                 _ => self.fail(failure),
             },
+            Event::Stopped => match self.state {
+                State::Done(_) | State::RollingBack { .. } => Vec::new(),
+                _ => {
+                    self.stopped = true;
+                    self.fail(interrupted(None))
+                }
+            },
         }
     }
 
@@ -136,6 +145,7 @@ impl Machine {
             restarted: BTreeSet::new(),
             running_once: BTreeSet::new(),
             recovering,
+            stopped: false,
         }
     }
 
@@ -257,7 +267,7 @@ impl Machine {
     fn fail(&mut self, cause: Failure) -> Vec<Effect> {
         self.pending.clear();
         if self.placed.is_empty() {
-            let verdict = if self.recovering { Verdict::Interrupted } else { Verdict::Failed };
+            let verdict = if self.was_cut_off() { Verdict::Interrupted } else { Verdict::Failed };
             self.end(verdict, Some(cause), Vec::new());
             return vec![Effect::Abandon];
         }
@@ -320,13 +330,18 @@ impl Machine {
         let State::RollingBack { cause, broken, .. } = &mut self.state else { return };
         let (cause, broken) = (cause.clone(), std::mem::take(broken));
         let nothing_before = self.left.contains(&Left::Stopped);
-        let verdict = match (broken.is_empty() && !nothing_before, self.recovering) {
+        let verdict = match (broken.is_empty() && !nothing_before, self.was_cut_off()) {
             (false, _) => Verdict::Failed,
             (true, true) => Verdict::Interrupted,
             (true, false) if self.restarted.is_empty() => Verdict::Failed,
             (true, false) => Verdict::RolledBack,
         };
         self.end(verdict, Some(cause), broken);
+    }
+
+    /// Neither the image nor anything else is to blame.
+    fn was_cut_off(&self) -> bool {
+        self.recovering || self.stopped
     }
 
     fn end(&mut self, verdict: Verdict, cause: Option<Failure>, broken: Vec<Failure>) {
@@ -357,7 +372,7 @@ impl Machine {
 fn interrupted(cause: Option<Failure>) -> Failure {
     match cause {
         None => Failure::new("interrupted", "the companion was stopped in the middle of the deploy")
-            .hint("look for a reboot, a kill or a lack of memory in the journal, then release again"),
+            .hint("look for a stop, a reboot, a kill or a lack of memory in the journal, then release again"),
         Some(cause) => Failure {
             kind: "interrupted".into(),
             reason: format!("the companion was stopped while it was rolling back, because {}", cause.reason),

@@ -68,6 +68,11 @@ impl<'a, U: Units, S: Store, C: Containers> World<'a, U, S, C> {
             .hint("raise `budget`, or find out what took so long: each step's duration is in the log")
     }
 
+    /// Returns once the deploy is to be cut off.
+    pub(super) async fn stopped(&self) {
+        self.ground.stop.asked().await;
+    }
+
     /// Begins a task.
     pub(super) fn perform<'w>(&'w self, task: Task, proofs: &BTreeMap<usize, Proof>) -> Running<'w> {
         let watched = match &task {

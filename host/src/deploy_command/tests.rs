@@ -595,6 +595,18 @@ async fn a_proof_is_of_the_image_that_was_pulled_whatever_runs_by_now() {
 }
 
 #[tokio::test]
+async fn told_to_stop_it_begins_nothing_and_answers_everybody() {
+    let place = Place::new();
+    place.deploy("v1.0.0").await;
+    let digest = place.world.release(&place.key, "v1.1.0");
+    place.world.stop.ask();
+    let status = place.ask("v1.1.0", digest).await;
+    assert_eq!((status.outcome, status.kind.as_str()), (Outcome::Interrupted, "interrupted"));
+    assert!(status.reason.as_str().contains("before anything was touched"), "{}", status.reason);
+    assert_eq!(place.world.running(), Some(image_of(crate::testing::digest("v1.0.0"))));
+}
+
+#[tokio::test]
 async fn a_run_that_was_killed_before_any_effect_says_so() {
     let place = Place::new();
     let request = place.request("v0.2.0", digest("v0.2.0"));

@@ -22,6 +22,7 @@ use crate::{
 #[derive(Default)]
 struct Host {
     state: Mutex<State>,
+    stop: Stop,
 }
 
 #[derive(Default)]
@@ -213,7 +214,7 @@ fn candidate(key: &Signer, digest: Digest) -> Candidate {
 }
 
 fn ground<'a>(host: &'a Host, settings: &'a Settings) -> Ground<'a, Host, Host, Host> {
-    Ground { settings, units: host, store: host, containers: host, report: host }
+    Ground { settings, units: host, store: host, containers: host, report: host, stop: &host.stop }
 }
 
 struct Scene {
@@ -332,6 +333,21 @@ async fn a_silent_way_back_ends_with_the_budget_and_is_loud() {
     let ended = scene.deploy().await;
     assert_eq!((ended.verdict, ended.broken[0].kind.as_str()), (Verdict::Failed, "budget"));
     assert_eq!(begun.elapsed().as_secs(), scene.settings.budget.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn told_to_stop_it_puts_everything_back_at_once() {
+    let scene = Scene::new();
+    scene.host.state().silent.insert(scene.new.clone());
+    let begun = Instant::now();
+    let stop = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        scene.host.stop.ask();
+    };
+    let (ended, ()) = tokio::join!(scene.deploy(), stop);
+    assert_eq!((ended.verdict, ended.cause.unwrap().kind.as_str()), (Verdict::Interrupted, "interrupted"));
+    assert_eq!(scene.host.now(), [scene.old.clone(), scene.old.clone()]);
+    assert_eq!(begun.elapsed().as_secs(), 3);
 }
 
 #[tokio::test]

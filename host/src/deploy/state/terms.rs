@@ -77,6 +77,8 @@ pub(crate) enum Event {
     Unwritable(Failure),
     /// The time for going forward is over; told again when the time for going back is over, too.
     BudgetSpent(Failure),
+    /// The program is to end: what was begun is put back, if it is not on its way already.
+    Stopped,
 }
 
 /// Where the deploy is.

@@ -179,6 +179,10 @@ fn play(
             todo.extend(machine.on(Event::BudgetSpent(failure("budget"))));
             continue;
         }
+        if !luck && how == 254 {
+            todo.extend(machine.on(Event::Stopped));
+            continue;
+        }
         let task = pending.remove(pick % pending.len());
         if !luck && how < 25 {
             if let Task::Restart(_, index) = &task {
@@ -233,7 +237,7 @@ proptest! {
                     }
                 }
             }
-            Verdict::RolledBack => {
+            Verdict::RolledBack | Verdict::Interrupted => {
                 prop_assert_eq!(&world.names, &before.names);
                 prop_assert!(!machine.left().contains(&Left::Broken));
                 for (index, slot) in shape.slots.iter().enumerate().filter(|(_, slot)| slot.was == Was::Running) {
@@ -245,7 +249,7 @@ proptest! {
                 prop_assert!(!world.runs.contains(&Thing::New));
             }
             Verdict::Failed => {}
-            Verdict::Refused | Verdict::Interrupted => prop_assert!(false, "not of this machine's making"),
+            Verdict::Refused => prop_assert!(false, "not of this machine's making"),
         }
     }
 
@@ -285,7 +289,7 @@ proptest! {
 
     /// No event in no order makes it panic, and nothing happens after the end.
     #[test]
-    fn every_event_has_an_answer(shape in shapes(), events in prop::collection::vec((0_u8..12, 0_usize..6, any::<bool>()), 0..200)) {
+    fn every_event_has_an_answer(shape in shapes(), events in prop::collection::vec((0_u8..13, 0_usize..6, any::<bool>()), 0..200)) {
         let (mut machine, _) = Machine::begin(shape);
         for (kind, index, well) in events {
             let way = if well { Way::Forward } else { Way::Back };
@@ -304,6 +308,10 @@ proptest! {
                 },
                 10 => {
                     machine.on(Event::Unwritable(failure("state-io")));
+                    continue;
+                }
+                11 => {
+                    machine.on(Event::Stopped);
                     continue;
                 }
                 _ => {
@@ -437,6 +445,38 @@ fn a_spent_budget_goes_back_and_a_spent_way_back_ends() {
     assert_eq!(machine.on(Event::BudgetSpent(failure("budget"))), [Effect::Abandon]);
     let end = machine.ended().unwrap();
     assert_eq!((end.verdict, end.broken.len()), (Verdict::Failed, 1));
+}
+
+#[test]
+fn what_is_told_to_stop_goes_back_and_blames_nobody() {
+    let (mut machine, _) = Machine::begin(two_groups());
+    assert_eq!(machine.clone().on(Event::Stopped), [Effect::Abandon]);
+    machine.on(Event::Done(Task::Pull));
+    machine.on(Event::Done(Task::Place(Way::Forward, vec![0])));
+    let mut back: std::collections::VecDeque<Effect> = machine.on(Event::Stopped).into();
+    assert_eq!(machine.on(Event::Stopped), [], "it is on its way already");
+    while let Some(effect) = back.pop_front() {
+        if let Effect::Start(task) = effect {
+            back.extend(machine.on(Event::Done(task)));
+        }
+    }
+    assert_eq!(machine.ended().unwrap().verdict, Verdict::Interrupted);
+    assert_eq!(machine.left(), [Left::Restored, Left::Untouched, Left::Untouched]);
+    // A failure before it stays the reason.
+    let (mut machine, _) = Machine::begin(two_groups());
+    machine.on(Event::Done(Task::Pull));
+    machine.on(Event::Done(Task::Place(Way::Forward, vec![0])));
+    machine.on(Event::Failed(Task::Restart(Way::Forward, 0), failure("service-start")));
+    machine.on(Event::Stopped);
+    for task in [
+        Task::Place(Way::Back, vec![0]),
+        Task::Restart(Way::Back, 0),
+        Task::Probe(Way::Back, 0),
+        Task::Settle(Way::Back, vec![0]),
+    ] {
+        machine.on(Event::Done(task));
+    }
+    assert_eq!(machine.ended().unwrap().verdict, Verdict::RolledBack);
 }
 
 #[test]
