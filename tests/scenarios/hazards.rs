@@ -4,6 +4,7 @@
 pub(crate) mod action;
 pub(crate) mod answers;
 pub(crate) mod burst;
+pub(crate) mod companion;
 pub(crate) mod directory;
 pub(crate) mod health;
 pub(crate) mod images;

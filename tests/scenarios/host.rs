@@ -39,6 +39,7 @@ fn main() -> ExitCode {
             hazards::action::SCENARIOS,
             hazards::answers::SCENARIOS,
             hazards::burst::SCENARIOS,
+            hazards::companion::SCENARIOS,
             hazards::directory::SCENARIOS,
             hazards::health::SCENARIOS,
             hazards::images::SCENARIOS,

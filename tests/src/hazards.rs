@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 const TABLE: &str = include_str!("../../docs/hazards.md");
 
 /// Where scenarios are listed, and the unit tests that show what no host can.
-const SOURCES: [&str; 18] = [
+const SOURCES: [&str; 19] = [
     include_str!("../scenarios/hazards/action.rs"),
     include_str!("../scenarios/hazards/answers.rs"),
     include_str!("../scenarios/hazards/burst.rs"),
+    include_str!("../scenarios/hazards/companion.rs"),
     include_str!("../scenarios/hazards/directory.rs"),
     include_str!("../scenarios/hazards/health.rs"),
     include_str!("../scenarios/hazards/images.rs"),

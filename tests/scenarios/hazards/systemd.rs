@@ -13,7 +13,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 ];
 
 /// Makes each restart of demo-worker take a second longer, so that something can happen in it.
-fn slow(host: &Host) -> Mend<'_> {
+pub(super) fn slow(host: &Host) -> Mend<'_> {
     let directory = "~/.config/systemd/user/demo-worker.service.d";
     host.changed(
         &format!("mkdir -p {directory}; printf '[Service]\\nExecStartPre=/bin/sleep 1\\n' >{directory}/slow.conf; systemctl --user daemon-reload"),
