@@ -214,6 +214,7 @@ async fn operate_locked(
     let mut desk = Desk::open(app, state, host)?;
     let status = work(&mut desk, settings).await?;
     desk.close();
+    desk.tidy().await;
     host.write_trace(&format!("{app}, by the operator"));
     Ok(done(&status))
 }

@@ -130,14 +130,21 @@ pub async fn run<H: Host>(
     let mut answered = inbox.beside(round.end_interrupted(&mut desk)).await;
     let announced = round.announce(&desk, &loaded);
     let desk = Mutex::new((&mut desk, &mut answered));
-    let worked = inbox.work(|arrival, progress| async {
-        let (desk, answered) = &mut *desk.lock().await;
-        **answered = true;
-        round.decide(desk, arrival, progress).await
-    });
-    worked.await?;
+    loop {
+        let worked = inbox.work(|arrival, progress| async {
+            let (desk, answered) = &mut *desk.lock().await;
+            **answered = true;
+            round.decide(desk, arrival, progress).await
+        });
+        worked.await?;
+        let (desk, _) = &mut *desk.lock().await;
+        desk.close();
+        // What came meanwhile is claimed and deployed as if nothing had been left to do.
+        if !inbox.beside(desk.tidy()).await {
+            break;
+        }
+    }
     let (desk, _) = desk.into_inner();
-    desk.close();
     // Last, and only if there was nothing else to tell: no request waits for it.
     if let (Ok(settings), Ok(news), false) = (&loaded, &announced, answered)
         && (*news || report::is_watched())

@@ -2,9 +2,8 @@
 //!
 //! How a request comes in and how its answer goes out is `deploy_command`'s; the operator's side is in `operate`.
 
+mod outside;
 mod words;
-
-use std::future::Future;
 
 use jiff::Timestamp;
 use tagship_core::{
@@ -18,7 +17,7 @@ use tagship_core::{
 use crate::{
     config::{App, ServiceName, Settings},
     deploy::{
-        self, Candidate, Containers, Ended, Failure, Ground, HealthState, ImageId, InFlight, Store, Units, Verdict, Was,
+        self, Candidate, Containers, Ended, Failure, Ground, HealthState, ImageId, InFlight, Units, Verdict, Was,
     },
     history::{self, By, History, Proven},
     journal::{Current, Journal},
@@ -26,56 +25,12 @@ use crate::{
     state_dir::{StateDir, StateError},
     stop::Stop,
     trust::Rejected,
-    verify::{self, Approved, Denied, Registry},
+    verify::{self, Approved},
 };
 
+pub use outside::{Adapters, AdaptersOf, Host};
 pub use words::{in_the_way, refusal};
 use words::{service, words};
-
-/// The world outside, as one app's deploys need it: one place makes the adapters.
-pub trait Host: Sized + Sync {
-    /// The registry.
-    type Registry: Registry;
-    /// The service manager.
-    type Units: Units;
-    /// The image store.
-    type Store: Store;
-    /// The containers.
-    type Containers: Containers;
-
-    /// Connects to the configured image's registry.
-    fn registry(&self, settings: &Settings) -> impl Future<Output = Result<Self::Registry, Denied>>;
-
-    /// Connects to the service manager and the engine.
-    fn adapters(&self, settings: &Settings) -> impl Future<Output = Result<AdaptersOf<Self>, Failure>>;
-
-    /// Whether the program is to end.
-    fn stop(&self) -> &Stop;
-
-    /// Tells a verdict to where the app's user cannot change it.
-    fn verdict(&self, app: &App, verdict: &history::Verdict);
-
-    /// Removes what the store need not keep any longer, now that `running` is proven. Returns how many images went.
-    fn tidy(
-        &self,
-        store: &Self::Store,
-        settings: &Settings,
-        running: &ImageId,
-    ) -> impl Future<Output = Result<usize, Failure>>;
-}
-
-/// The ways to the service manager and the engine.
-pub struct Adapters<U, S, C> {
-    /// The service manager.
-    pub units: U,
-    /// The image store.
-    pub store: S,
-    /// The containers.
-    pub containers: C,
-}
-
-/// The adapters of a host.
-pub type AdaptersOf<H> = Adapters<<H as Host>::Units, <H as Host>::Store, <H as Host>::Containers>;
 
 /// What is remembered of one app, and who may change it: the holder of the app's lock.
 pub struct Desk<'h, H> {
@@ -84,6 +39,8 @@ pub struct Desk<'h, H> {
     host: &'h H,
     journal: Journal,
     history: History,
+    /// The last good deploy's image, from which on older ones may go.
+    untidy: Option<(ImageId, Settings, Told)>,
 }
 
 /// Who asks for a deploy, and under which tag.
@@ -102,7 +59,7 @@ impl<'h, H: Host> Desk<'h, H> {
     pub fn open(app: &App, dir: StateDir, host: &'h H) -> Result<Self, StateError> {
         let journal = Journal::open(dir.clone())?;
         let history = History::open(&dir)?;
-        Ok(Self { app: app.clone(), dir, host, journal, history })
+        Ok(Self { app: app.clone(), dir, host, journal, history, untidy: None })
     }
 
     /// The world outside.
@@ -245,6 +202,23 @@ impl<'h, H: Host> Desk<'h, H> {
         }
     }
 
+    /// Removes what good deploys have made superfluous. Nobody waits for that: call it once the answers are out. Whether
+    /// there was anything to look for.
+    pub async fn tidy(&mut self) -> bool {
+        let Some((image, settings, told)) = self.untidy.take() else { return false };
+        let gone = async {
+            let adapters = self.host.adapters(&settings).await?;
+            self.host.tidy(&adapters.store, &settings, &image).await
+        };
+        match gone.await {
+            Ok(0) => {}
+            Ok(1) => told.tell("prune", "removed", "1 old image was removed"),
+            Ok(gone) => told.tell("prune", "removed", &format!("{gone} old images were removed")),
+            Err(failure) => told.tell("prune", "warning", &format!("old images stay: {}", failure.reason)),
+        }
+        true
+    }
+
     async fn deploy_with(
         &mut self,
         settings: &Settings,
@@ -261,14 +235,7 @@ impl<'h, H: Host> Desk<'h, H> {
         let ended = deploy::deploy(&ground, &mut self.journal, candidate).await;
         let image = ended.image.clone().filter(|_| ended.verdict == Verdict::Deployed);
         let status = self.settle(order, Some(digest), ended);
-        if let Some(image) = image {
-            match self.host.tidy(&adapters.store, settings, &image).await {
-                Ok(0) => {}
-                Ok(1) => told.tell("prune", "removed", "1 old image was removed"),
-                Ok(gone) => told.tell("prune", "removed", &format!("{gone} old images were removed")),
-                Err(failure) => told.tell("prune", "warning", &format!("old images stay: {}", failure.reason)),
-            }
-        }
+        self.untidy = image.map(|image| (image, settings.clone(), told.clone())).or(self.untidy.take());
         status
     }
 

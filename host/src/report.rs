@@ -120,7 +120,7 @@ pub fn colours() -> bool {
 }
 
 /// Tells one deploy's news: to the requester's log and to whoever runs the program.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Told {
     progress: Progress,
 }

@@ -148,6 +148,8 @@ pub(crate) struct State {
     pub(crate) restarts: u64,
     /// What the system journal was told.
     pub(crate) verdicts: Vec<Verdict>,
+    /// For which images older ones were removed, and how many answers there were by then.
+    pub(crate) tidied: Vec<(ImageId, usize)>,
 }
 
 impl World {
@@ -219,7 +221,10 @@ impl Host for World {
         self.state().verdicts.push(verdict.clone());
     }
 
-    async fn tidy(&self, _: &World, _: &Settings, _: &ImageId) -> Result<usize, Failure> {
+    async fn tidy(&self, _: &World, settings: &Settings, running: &ImageId) -> Result<usize, Failure> {
+        let names = std::fs::read_dir(&settings.handoff).unwrap().map(|entry| entry.unwrap().file_name());
+        let answers = names.filter(|name| name.to_string_lossy().starts_with("deploy-status.")).count();
+        self.state().tidied.push((running.clone(), answers));
         Ok(0)
     }
 }

@@ -595,6 +595,19 @@ async fn a_proof_is_of_the_image_that_was_pulled_whatever_runs_by_now() {
 }
 
 #[tokio::test]
+async fn nobody_waits_for_the_removal_of_old_images() {
+    let place = Place::new();
+    place.deploy("v1.0.0").await;
+    place.deploy("v1.1.0").await;
+    // What failed, or was there already, leaves nothing to remove.
+    let sick = place.world.release(&place.key, "v1.2.0");
+    place.world.state().sick.insert(image_of(sick));
+    assert_eq!(place.ask("v1.2.0", sick).await.outcome, Outcome::RolledBack);
+    let images = ["v1.0.0", "v1.1.0"].map(|name| image_of(digest(name)));
+    assert_eq!(place.world.state().tidied, images.into_iter().zip(1..).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn told_to_stop_it_begins_nothing_and_answers_everybody() {
     let place = Place::new();
     place.deploy("v1.0.0").await;
