@@ -3,7 +3,6 @@
 use std::{
     process::ExitCode,
     sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
 };
 
 use tagship_core::{engine, explain::Explain, handoff::status::Status};
@@ -162,14 +161,15 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
 async fn deploy(host: &RealHost, app: &App, places: &Places) -> Result<ExitCode, Error> {
     let load = || places.load(app);
     let configuration = Configuration { load: &load, fallback: places.handoff(app) };
-    // A name that nobody ever configured leaves nothing behind.
-    if let Err(error @ ConfigError::Missing { .. }) = load()
-        && !configuration.fallback.is_dir()
-    {
-        return Err(error.into());
-    }
+    let budget = match load() {
+        Ok(settings) => settings.budget,
+        // A name that nobody ever configured leaves nothing behind.
+        Err(error @ ConfigError::Missing { .. }) if !configuration.fallback.is_dir() => return Err(error.into()),
+        Err(_) => deploy_command::DEFAULT_BUDGET,
+    };
     let state = StateDir::open(app)?;
-    host.stop.allow(budget(&load()));
+    // For as long as another one may have the lock.
+    host.stop.allow(budget);
     let _lock = lock(&state)?;
     host.heed_signals();
     let ran = tokio::select! {
@@ -242,11 +242,6 @@ fn lock(state: &StateDir) -> Result<Lock, StateError> {
     }
     report::line(Urgency::Notice, "another tagship-host works for this app; waiting for it to end");
     state.lock()
-}
-
-/// How long a deploy may take; while the configuration does not say so, as long as it may by default.
-fn budget(settings: &Result<Settings, ConfigError>) -> Duration {
-    settings.as_ref().map_or(deploy_command::DEFAULT_BUDGET, |settings| settings.budget)
 }
 
 fn done(status: &Status) -> ExitCode {
