@@ -12,6 +12,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("the_units_are_as_hard_as_the_manual_says", the_units_are_as_hard_as_the_manual_says),
     ("the_units_timeout_follows_the_budget", the_units_timeout_follows_the_budget),
     ("stopped_in_the_middle_it_puts_everything_back_and_answers", stopped_in_the_middle),
+    ("a_rollback_by_hand_that_is_interrupted_is_undone", a_rollback_that_is_interrupted),
     ("a_reboot_in_the_middle_is_ended_after_it", a_reboot_in_the_middle),
 ];
 
@@ -141,6 +142,25 @@ fn stopped_in_the_middle(host: &Host) {
         .says("interrupted");
     // Neither was to blame, and both can be asked for again.
     host.ask(&other.tag, &other.digest).ok().says("Outcome: deployed");
+}
+
+fn a_rollback_that_is_interrupted(host: &Host) {
+    host.baseline();
+    host.release().run().ok();
+    let before = host.state().healthy();
+    let _slow = slow(host);
+    let _file = host.changed("rm -f ~/said", "rm -f ~/said");
+    host.app(
+        "tagship-host rollback demo 2>~/said & pid=$!
+         timeout 30 grep -q -m 1 'demo-worker: restarts' < <(tail --pid=$pid -n +1 -F ~/said 2>/dev/null)
+         kill -INT $pid; wait $pid; code=$?; cat ~/said; exit $code",
+    )
+    .exits(1)
+    .says("told to stop")
+    .says("interrupted");
+    assert_eq!(before.image(), host.state().healthy().image());
+    // Nothing is held by a rollback that did not come to pass.
+    host.app("tagship-host status demo").ok().never_says("held");
 }
 
 fn a_reboot_in_the_middle(host: &Host) {
