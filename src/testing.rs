@@ -102,6 +102,10 @@ pub(crate) struct Store {
     pub(crate) lists_referrers: bool,
     /// Manifests that another signer puts under the same tag right after each of ours.
     pub(crate) overwrites: VecDeque<Vec<u8>>,
+    /// The same, but once a tag that was written has been looked at.
+    pub(crate) overwrites_once_seen: VecDeque<Vec<u8>>,
+    /// The name that was written last.
+    written: Option<String>,
 }
 
 impl Store {
@@ -152,7 +156,14 @@ impl Store {
                 let is_index =
                     bytes.is_some_and(|bytes| bytes.windows(OCI_INDEX.len()).any(|w| w == OCI_INDEX.as_bytes()));
                 // The image that a bundle refers to is no index in these tests.
-                found(bytes, if is_index { OCI_INDEX } else { OCI_MANIFEST })
+                let reply = found(bytes, if is_index { OCI_INDEX } else { OCI_MANIFEST });
+                if self.written.as_ref() == Some(&name)
+                    && let Some(theirs) = self.overwrites_once_seen.pop_front()
+                {
+                    self.manifests.insert(name, theirs);
+                    self.written = None;
+                }
+                reply
             }
             "GET" if path.contains("/referrers/") && self.lists_referrers => self.list_referrers(&name),
             "GET" => found(self.blobs.get(&name), "application/octet-stream"),
@@ -164,6 +175,7 @@ impl Store {
                 let theirs = if name.contains(':') { None } else { self.overwrites.pop_front() };
                 let body = theirs.unwrap_or(request.body);
                 let subject = serde_json::from_slice::<Value>(&body).ok().and_then(|m| m.get("subject").cloned());
+                self.written = Some(name.clone());
                 self.manifests.insert(name, body);
                 let header = match subject {
                     Some(subject) if self.lists_referrers => {

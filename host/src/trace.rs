@@ -8,7 +8,7 @@ mod intervals;
 mod traced;
 
 use std::{
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
@@ -19,6 +19,8 @@ use tagship_core::explain::Explain;
 
 pub use intervals::{Category, Interval, Summary, union};
 pub use traced::Traced;
+
+use crate::state_dir::replace;
 
 /// A trace under way, or none. Clones are the same trace.
 #[derive(Debug, Clone, Default)]
@@ -79,7 +81,8 @@ impl Trace {
         let summary = Summary::of(&intervals, whole);
         let text = document::render(title, &record.begun.to_string(), &intervals, &summary);
         let failed = |source| TraceError { file: record.file.clone(), source };
-        put(&record.file, &text).map_err(failed)?;
+        // Whoever opens it while a deploy ends sees the earlier one.
+        replace(&record.file, text.as_bytes()).map_err(failed)?;
         Ok(Some((&record.file, summary)))
     }
 
@@ -103,15 +106,6 @@ impl Drop for Span {
             record.intervals.lock().unwrap_or_else(PoisonError::into_inner).push(interval);
         }
     }
-}
-
-/// Whole or not at all: whoever opens it while a deploy ends sees the earlier one.
-fn put(file: &Path, text: &str) -> io::Result<()> {
-    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut new = tempfile::NamedTempFile::new_in(directory)?;
-    new.write_all(text.as_bytes())?;
-    new.persist(file).map_err(|error| error.error)?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -156,7 +156,21 @@ async fn signs_again_what_another_signer_undid() {
         world.store.lock().unwrap().overwrites.extend([theirs.clone(), theirs.clone()]);
         world.sign_as(only(format), &world.key, None).await.unwrap();
         assert_eq!(world.layers() + world.bundles(), 2, "{format:?}");
+        // A slower one, after ours was seen: once by us already.
+        let world = World { key: SigningKey::generate().unwrap(), ..world };
+        world.store.lock().unwrap().overwrites_once_seen.extend([theirs.clone(), theirs]);
+        world.sign_as(only(format), &world.key, None).await.unwrap();
+        assert!(world.store.lock().unwrap().overwrites_once_seen.is_empty(), "{format:?}");
+        assert_eq!(world.layers() + world.bundles(), 2, "{format:?}");
     }
+}
+
+#[tokio::test]
+async fn a_registry_without_a_list_of_referrers_is_asked_for_it_once() {
+    let world = World::new().await;
+    world.sign(&world.key, None).await.unwrap();
+    let asked = world.store.lock().unwrap().asked.clone();
+    assert_eq!(asked.iter().filter(|line| line.contains("/referrers/")).count(), 1, "{asked:?}");
 }
 
 #[tokio::test]

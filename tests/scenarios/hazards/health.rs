@@ -74,7 +74,7 @@ fn h20_healthy_once_must_stay_so(host: &Host) {
         "podman tag localhost/demo:demo-flower localhost/demo:pinned
          sed -i 's/^Image=.*/Image=localhost\\/demo:pinned/' ~/.config/containers/systemd/demo-flower.container; systemctl --user daemon-reload",
         "sed -i 's/^Image=.*/Image=localhost\\/demo:demo-flower/' ~/.config/containers/systemd/demo-flower.container; systemctl --user daemon-reload
-         podman untag localhost/demo:pinned",
+         podman untag localhost/demo:pinned localhost/demo:pinned",
     );
     host.ask(&other.tag, &other.digest).ok().says("Outcome: refused").says("Kind: service-image").says("demo-flower");
     assert_eq!(after, host.state());

@@ -104,7 +104,7 @@ TimeoutStartSec=3
 UNIT
         systemctl --user daemon-reload",
         "rm -rf ~/migrate ~/.config/containers/systemd/demo-migrate.container; systemctl --user daemon-reload
-         systemctl --user reset-failed demo-migrate 2>/dev/null || true; podman untag localhost/demo:demo-migrate 2>/dev/null || true",
+         systemctl --user reset-failed demo-migrate 2>/dev/null || true; podman untag localhost/demo:demo-migrate localhost/demo:demo-migrate 2>/dev/null || true",
     );
     for (does, word) in [
         ("echo no such table; exit 7", "no such table"),

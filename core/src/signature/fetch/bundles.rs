@@ -55,16 +55,15 @@ pub async fn bundles(client: &Client, repository: &Repository, digest: &Digest) 
         }
         source => registry(source),
     })?;
-    let (list, pages) = match listed {
-        Referrers::Listed(pages) => (List::Registry, pages),
-        Referrers::Tagged(index) => (List::Referrers, index.into_iter().collect()),
+    let (list, manifest, pages) = match listed {
+        Referrers::Listed(pages) => (List::Registry, None, pages),
+        Referrers::Tagged(index) => (List::Referrers, index.clone(), index.into_iter().collect()),
     };
-    let (mut entries, mut known, mut tagged) = (Vec::new(), BTreeSet::new(), None);
+    let (mut entries, mut known) = (Vec::new(), BTreeSet::new());
     for page in pages {
         let named = parse_index(page.media_type(), page.bytes());
         let named = named.map_err(|source| FetchError::Malformed { list, image: image(), source })?;
         entries.extend(named.into_iter().filter(|entry| known.insert(*entry)));
-        tagged = (list == List::Referrers).then_some(page);
     }
     let mut found = Vec::new();
     let (mut asked, mut unread) = (0, 0);
@@ -97,7 +96,7 @@ pub async fn bundles(client: &Client, repository: &Repository, digest: &Digest) 
     // A manifest may hold several bundles, or none.
     let listed = entries.len().max(found.len() + unread);
     let attached = found.into_iter().rev().map(Attached::Bundle).collect();
-    Ok(Found { list, manifest: tagged, listed, unread, attached })
+    Ok(Found { list, manifest, listed, unread, attached })
 }
 
 /// Reads an index of referrers, and keeps what may be a signature: what somebody says to be an SBOM or an attestation is
