@@ -6,17 +6,16 @@
 //! recorded run makes the container's state say what we found, and that state is what counts. Podman runs the test
 //! itself when the container starts; for an application that is ready by then, reading that result is all there is to do.
 
+mod ended;
 mod podman;
 
 use std::{path::PathBuf, time::Duration};
 
 use bollard::{
     Docker,
-    container::LogOutput,
     errors::Error as EngineError,
     exec::{StartExecOptions, StartExecResults},
     models::ExecConfig,
-    query_parameters::{LogsOptionsBuilder, WaitContainerOptionsBuilder},
 };
 use futures_util::{
     StreamExt,
@@ -26,7 +25,10 @@ use serde::de::DeserializeOwned;
 use tagship_core::explain::Explain;
 use tokio::time::{Instant, sleep, timeout};
 
-use self::podman::{Health, Inspected, Listed, Refused, Test};
+use self::{
+    ended::Which,
+    podman::{Health, Inspected, Listed, Refused, Test},
+};
 use crate::{
     config::{Missing, ServiceName},
     deploy::{ContainerFacts, ContainerId, Containers, Failure, HealthState, Proof, Wanted},
@@ -52,12 +54,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How much of a probe's output is kept.
 const OUTPUT: usize = 500;
-
-/// How many of a container's last lines are shown.
-const LINES: &str = "20";
-
-/// How much of them, in bytes: a line has no longest length.
-const LAST_WORDS: usize = 16 * 1024;
 
 /// The engine's containers.
 #[derive(Debug, Clone)]
@@ -121,21 +117,13 @@ impl Engine {
             return Ok(None);
         }
         if status != 200 {
-            let words = serde_json::from_slice(&body).map(|refused: Refused| refused.message);
-            return Err(error(words.unwrap_or_else(|_| format!("status {status}"))));
+            return match serde_json::from_slice::<Refused>(&body) {
+                Ok(refused) if refused.is_absence() => Ok(None),
+                Ok(refused) => Err(error(refused.message)),
+                Err(_) => Err(error(format!("status {status}"))),
+            };
         }
         serde_json::from_slice(&body).map(Some).map_err(|cause| error(cause.to_string()))
-    }
-
-    /// Returns once the container has ended, with its exit code if it is known; never if that cannot be watched.
-    async fn ended(&self, container: &ContainerId) -> Option<i64> {
-        let options = WaitContainerOptionsBuilder::default().condition("not-running").build();
-        match self.docker.wait_container(container.as_str(), Some(options)).next().await {
-            Some(Ok(ended)) => Some(ended.status_code),
-            Some(Err(EngineError::DockerContainerWaitError { code, .. })) => Some(code),
-            Some(Err(error)) if engine::is_absent(&error) => None,
-            Some(Err(_)) | None => std::future::pending().await,
-        }
     }
 
     /// Probes until the container is healthy; `false` once Podman, after the container's own retries, holds it to be
@@ -231,14 +219,6 @@ impl Engine {
         Ok((code, String::from_utf8_lossy(&text).trim().to_owned()))
     }
 
-    /// Why it can no longer be asked: most likely it has ended, and the engine has not said so yet.
-    async fn lost(&self, service: &ServiceName, container: &ContainerId, error: &ContainersError) -> Failure {
-        if self.inspect(service, container.as_str()).await.is_ok_and(|found| found.is_some_and(|it| it.state.running)) {
-            return Failure::of(error);
-        }
-        exited(service, timeout(LONGEST_PAUSE, self.ended(container)).await.ok().flatten())
-    }
-
     /// Has the container's state say how it is, by one recorded run unless it says so already.
     async fn recorded(&self, service: &ServiceName, container: &ContainerId) -> Result<bool, ContainersError> {
         let found = self.inspect(service, container.as_str()).await?;
@@ -248,24 +228,6 @@ impl Engine {
         let path = format!("containers/{container}/healthcheck");
         let run: Option<Health> = self.ask("record the health of", service, &path).await?;
         Ok(run.is_some_and(|run| run.state() == HealthState::Healthy))
-    }
-
-    /// What the container wrote last; nothing once it is removed, as Quadlet's containers are when they end.
-    async fn lines(&self, container: &ContainerId) -> Vec<String> {
-        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(LINES).build();
-        let logs = self.docker.logs(container.as_str(), Some(options));
-        let mut bytes = Vec::new();
-        let read = async {
-            let words = logs.filter_map(async |part| part.ok().filter(|part| !is_refusal(part)));
-            let mut parts = std::pin::pin!(words.map(LogOutput::into_bytes));
-            while let Some(part) = parts.next().await {
-                let room = LAST_WORDS.saturating_sub(bytes.len());
-                bytes.extend(part.into_iter().take(room));
-            }
-        };
-        // What was read by then is better than nothing.
-        let _ = timeout(Duration::from_secs(5), read).await;
-        String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()
     }
 }
 
@@ -280,7 +242,9 @@ impl Containers for Engine {
         let fail = |kind, reason: String| Failure::new(kind, reason).at(want.service);
         let begun = Instant::now();
         let found = self.newest(want.service).await.map_err(|error| Failure::of(&error).at(want.service))?;
-        let found = found.ok_or_else(|| exited(want.service, None).at(want.service))?;
+        let Some(found) = found else {
+            return Err(self.exited(want.service, Which::NewestBut(want.not), None).await.at(want.service));
+        };
         let facts = found.facts();
         if Some(&facts.id) == want.not {
             return Err(fail("container-old", format!("{} still runs its old container", want.service)));
@@ -293,7 +257,8 @@ impl Containers for Engine {
         }
         if !facts.running {
             let lines = self.lines(&facts.id).await;
-            return Err(exited(want.service, found.state.exit_code).at(want.service).tail(lines));
+            let failure = self.exited(want.service, Which::This(&facts.id), found.state.exit_code).await;
+            return Err(failure.at(want.service).tail(lines));
         }
         let proof = Proof {
             service: want.service.clone(),
@@ -317,7 +282,9 @@ impl Containers for Engine {
         let left = want.timeout.saturating_sub(begun.elapsed());
         let outcome = tokio::select! {
             biased;
-            code = self.ended(&proof.container) => Err(exited(want.service, code)),
+            code = self.ended(&proof.container) => {
+                Err(self.exited(want.service, Which::This(&proof.container), code).await)
+            }
             healthy = timeout(left, self.until_healthy(&want, &proof.container, &test, &mut last)) => match healthy {
                 Ok(Ok(true)) => Ok(()),
                 Ok(Ok(false)) => Err(Failure::new(
@@ -346,7 +313,8 @@ impl Containers for Engine {
             tokio::select! {
                 ((proof, code), ..) = select_all(ends) => {
                     let lines = self.lines(&proof.container).await;
-                    return Err(exited(&proof.service, code).at(&proof.service).tail(lines));
+                    let failure = self.exited(&proof.service, Which::This(&proof.container), code).await;
+                    return Err(failure.at(&proof.service).tail(lines));
                 }
                 () = sleep(window) => {}
             }
@@ -377,32 +345,4 @@ impl Engine {
 enum Probe {
     Succeeded,
     Failed(String),
-}
-
-/// Podman says that it will answer before it looks whether the container is still there, and then writes its error where
-/// the log should be. That text has no frame, as each line of a container without a terminal has.
-fn is_refusal(part: &LogOutput) -> bool {
-    let LogOutput::Console { message } = part else { return false };
-    serde_json::from_slice::<Refused>(message).is_ok_and(|refused| refused.response >= 400)
-}
-
-fn exited(service: &ServiceName, code: Option<i64>) -> Failure {
-    let how = code.map_or_else(String::new, |code| format!(" with {code}"));
-    Failure::new("container-exited", format!("the container of {service} exited{how}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn podmans_refusal_is_not_what_the_container_said() {
-        let refusal =
-            br#"{"cause":"no such container","message":"failed to obtain logs for Container '4f'","response":500}"#;
-        let console = |text: &[u8]| LogOutput::Console { message: text.to_vec().into() };
-        assert!(is_refusal(&console(refusal)));
-        assert!(!is_refusal(&LogOutput::StdOut { message: refusal.to_vec().into() }));
-        assert!(!is_refusal(&console(br#"{"message":"cannot read settings","level":"error"}"#)));
-        assert!(!is_refusal(&console(b"cannot read settings\n")));
-    }
 }

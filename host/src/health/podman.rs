@@ -2,7 +2,7 @@
 //!
 //! Nobody is asked here.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use serde::Deserialize;
 
@@ -77,9 +77,52 @@ pub(super) struct Healthcheck {
 /// Podman's answer where it refuses.
 #[derive(Deserialize)]
 pub(super) struct Refused {
+    /// The error at the bottom, in words that are the same for all containers.
+    #[serde(default)]
+    cause: String,
     pub(super) message: String,
     /// The HTTP status, also where the answer has begun with another one.
     pub(super) response: u16,
+}
+
+/// One of Podman's events.
+#[derive(Deserialize)]
+pub(super) struct Died {
+    #[serde(rename = "Actor")]
+    actor: Actor,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Actor {
+    #[serde(rename = "ID")]
+    id: String,
+    #[serde(default)]
+    attributes: HashMap<String, String>,
+}
+
+impl Refused {
+    /// There is no such container, or no longer: one that goes while it is looked at is answered with status 500 and
+    /// one of these errors of libpod's.
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(self.cause.as_str(), "no such container" | "container has already been removed")
+    }
+}
+
+impl Died {
+    pub(super) fn container(&self) -> &str {
+        &self.actor.id
+    }
+
+    /// The container's exit code.
+    pub(super) fn code(&self) -> Option<i64> {
+        self.actor.attributes.get("containerExitCode")?.parse().ok()
+    }
+}
+
+/// The events in Podman's answer, one a line, the oldest first; what is none is left out.
+pub(super) fn deaths(answer: &[u8]) -> impl Iterator<Item = Died> {
+    answer.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok())
 }
 
 impl Test {
@@ -175,6 +218,36 @@ mod tests {
         assert_eq!(health(""), HealthState::None);
         assert_eq!(health("starting"), HealthState::Starting);
         assert_eq!(health("unhealthy"), HealthState::Unhealthy);
+    }
+
+    #[test]
+    fn a_container_that_goes_while_it_is_looked_at_is_absent() {
+        let refused = |cause: &str| {
+            let json = format!(r#"{{"cause":"{cause}","message":"no container with ID 4f found","response":500}}"#);
+            serde_json::from_str::<Refused>(&json).unwrap().is_absence()
+        };
+        assert!(refused("no such container") && refused("container has already been removed"));
+        assert!(!refused("") && !refused("database is locked"));
+    }
+
+    #[test]
+    fn an_exit_code_is_found_among_events() {
+        let line = |id: &str, attributes: &str| {
+            format!(r#"{{"Type":"container","Action":"died","Actor":{{"ID":"{id}","Attributes":{attributes}}}}}"#)
+        };
+        let answer = [
+            line("a", r#"{"containerExitCode":"3","name":"web"}"#),
+            "no event".into(),
+            line("b", r#"{"containerExitCode":"many"}"#),
+            line("c", "{}"),
+            r#"{"Action":"died"}"#.into(),
+            line("d", r#"{"containerExitCode":"137"}"#),
+            String::new(),
+        ];
+        let answer = answer.join("\n");
+        let found: Vec<_> = deaths(answer.as_bytes()).map(|died| (died.container().to_owned(), died.code())).collect();
+        let expected = [("a", Some(3)), ("b", None), ("c", None), ("d", Some(137))];
+        assert_eq!(found, expected.map(|(id, code)| (id.to_owned(), code)));
     }
 
     #[test]
