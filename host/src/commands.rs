@@ -228,8 +228,10 @@ async fn recover(app: &App) -> Result<ExitCode, Error> {
     let journal = Journal::open(state)?;
     let Some(entry) = recover::left_over(&journal) else { return Ok(ExitCode::SUCCESS) };
     let store = async {
-        let docker = engine::connect(None).await.map_err(|error| Failure::of(&error))?;
-        Ok(LocalStore::new(docker, app))
+        let failed = |error: engine::EngineError| Failure::of(&error);
+        let socket = engine::locate().map_err(failed)?;
+        let docker = engine::connect(Some(&socket)).await.map_err(failed)?;
+        Ok(LocalStore::new(docker, socket, app))
     };
     let told = recover::run(store, entry).await;
     told.lines.iter().for_each(|(urgency, line)| report::line(*urgency, line));
@@ -304,7 +306,7 @@ impl Host for RealHost {
         drop(connecting);
         Ok(Adapters {
             units: Traced::new(UserManager::new(), &self.trace),
-            store: Traced::new(LocalStore::new(docker.clone(), &settings.app), &self.trace),
+            store: Traced::new(LocalStore::new(docker.clone(), socket.clone(), &settings.app), &self.trace),
             containers: Traced::new(Engine::new(docker, socket), &self.trace),
         })
     }

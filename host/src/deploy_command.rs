@@ -36,7 +36,7 @@ use crate::{
     report::{self, Told, Urgency},
     requests::Requests,
     state_dir::{StateDir, StateError},
-    verify,
+    verify::{self, Denied},
 };
 
 /// The budget by which requests are held while the configuration does not say one: the default.
@@ -257,7 +257,9 @@ impl Round<'_> {
         }
         let approved = async {
             let registry = desk.host().registry(settings).await?;
-            verify::approve(settings, &desk.history().trust, &registry, arrival.asked(), order.started).await
+            let trust = &desk.history().trust;
+            let approved = verify::approve(settings, trust, &registry, arrival.asked(), order.started).await?;
+            Ok::<_, Denied>((approved, registry))
         };
         // Whoever waited for another one's deploy is told at once, too, that there will be none.
         let approved = tokio::select! {
@@ -267,10 +269,10 @@ impl Round<'_> {
         };
         match approved {
             Err(denied) => desk.refuse(order, told_no(told, "verify", &denied)),
-            Ok(approved) => {
+            Ok((approved, registry)) => {
                 told.tell("verify", "verified", &proof(&approved));
                 let back = arrival.asked().is_rollback().then(|| settings.for_rollback());
-                desk.deploy(back.as_ref().unwrap_or(settings), order, approved, told).await
+                desk.deploy(back.as_ref().unwrap_or(settings), order, (approved, Some(&registry)), told).await
             }
         }
     }

@@ -25,7 +25,7 @@ use crate::{
     state_dir::{StateDir, StateError},
     stop::Stop,
     trust::Rejected,
-    verify::{self, Approved},
+    verify::{self, Approved, Registry},
 };
 
 pub use outside::{Adapters, AdaptersOf, Host};
@@ -159,14 +159,21 @@ impl<'h, H: Host> Desk<'h, H> {
         self.kept(|desk| desk.journal.begin(current));
     }
 
-    /// Deploys what was approved, unless it runs already.
-    pub async fn deploy(&mut self, settings: &Settings, order: &Order, approved: Approved, told: &Told) -> Status {
+    /// Deploys what was approved, unless it runs already. `registry` is where it was approved by; none if that was done
+    /// from what is kept here.
+    pub async fn deploy(
+        &mut self,
+        settings: &Settings,
+        order: &Order,
+        (approved, registry): (Approved, Option<&H::Registry>),
+        told: &Told,
+    ) -> Status {
         let digest = Some(approved.release.digest);
         let status = match self.host.adapters(settings).await {
             Err(failure) => self.status(order, digest, &refused(failure)),
             Ok(adapters) => match self.running_image(&approved, settings, &adapters.containers).await {
                 Some((image, unchecked)) => self.unchanged(order, approved, image, &unchecked),
-                None => self.deploy_with(settings, order, approved, &adapters, told).await,
+                None => self.deploy_with(settings, order, (approved, registry), &adapters, told).await,
             },
         };
         self.conclude(order, &status);
@@ -223,7 +230,7 @@ impl<'h, H: Host> Desk<'h, H> {
         &mut self,
         settings: &Settings,
         order: &Order,
-        approved: Approved,
+        (approved, registry): (Approved, Option<&H::Registry>),
         adapters: &AdaptersOf<H>,
         told: &Told,
     ) -> Status {
@@ -232,7 +239,9 @@ impl<'h, H: Host> Desk<'h, H> {
         self.begin(order, Some(&approved));
         let candidate = Candidate { verified: approved.verified, tag };
         let ground = ground(settings, adapters, told, self.host.stop());
-        let ended = deploy::deploy(&ground, &mut self.journal, candidate).await;
+        // Where the registry does not say, the pull fails, and says why.
+        let contents = async { registry?.contents(digest).await.ok()? };
+        let ended = deploy::deploy(&ground, &mut self.journal, candidate, contents).await;
         let image = ended.image.clone().filter(|_| ended.verdict == Verdict::Deployed);
         let status = self.settle(order, Some(digest), ended);
         self.untidy = image.map(|image| (image, settings.clone(), told.clone())).or(self.untidy.take());
@@ -260,18 +269,22 @@ impl<'h, H: Host> Desk<'h, H> {
         {
             self.kept(|desk| desk.history.reject(&desk.dir, rejected));
         }
+        let mut remembered = true;
         if ended.verdict == Verdict::Deployed
             && let Some(Current { release, entry, .. }) = self.journal.current().cloned()
         {
-            match (release, ended.image) {
+            remembered = match (release, ended.image) {
                 (Some((release, evidence)), Some(image)) => {
                     let proven = Proven { release, image, evidence, at: Timestamp::now() };
-                    self.kept(|desk| desk.history.prove(&desk.dir, proven, entry));
+                    self.kept(|desk| desk.history.prove(&desk.dir, proven, entry))
                 }
                 _ => self.kept(|desk| desk.history.went_back(&desk.dir, entry)),
-            }
+            };
         }
-        self.kept(|desk| desk.journal.ended(&status));
+        // What was proven and could not be written is left in flight: the next run finds that, and writes it.
+        if remembered {
+            self.kept(|desk| desk.journal.ended(&status));
+        }
         status
     }
 
@@ -333,11 +346,13 @@ impl<'h, H: Host> Desk<'h, H> {
         self.kept(|desk| desk.history.conclude(&desk.dir, verdict));
     }
 
-    /// Does what can fail without changing what happened: it is said, and the answer still goes out.
-    fn kept(&mut self, write: impl FnOnce(&mut Self) -> Result<(), StateError>) {
-        if let Err(error) = write(self) {
-            report::error(&error);
+    /// Does what can fail without changing what happened: it is said, and the answer still goes out. Whether it worked.
+    fn kept(&mut self, write: impl FnOnce(&mut Self) -> Result<(), StateError>) -> bool {
+        let written = write(self);
+        if let Err(error) = &written {
+            report::error(error);
         }
+        written.is_ok()
     }
 
     fn dated(&self, order: &Order, status: Status) -> Status {

@@ -21,11 +21,18 @@ const LARGEST: u64 = 1024 * 1024;
 /// The longest wait for an answer: as long as a busy machine may take for the slowest call, a healthcheck's recorded run.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// The kind of error when the engine is gone, or does not answer.
+pub(crate) const UNREACHABLE: &str = "engine-unreachable";
+
+/// What to try where the engine is at fault.
+pub(crate) const HINT: &str = "`systemctl --user status podman.socket` and `journalctl --user -u podman` say more";
+
 /// The engine's own words, without the client's around them.
 pub(crate) fn words(error: &Error) -> String {
     match error {
         Error::DockerResponseServerError { message, .. } => message.trim().to_owned(),
         Error::DockerStreamError { error } => error.trim().to_owned(),
+        Error::RequestTimeoutError => "it does not answer".to_owned(),
         other => tagship_core::explain::chain(other),
     }
 }
@@ -33,6 +40,23 @@ pub(crate) fn words(error: &Error) -> String {
 /// The engine says that there is no such thing.
 pub(crate) fn is_absent(error: &Error) -> bool {
     matches!(error, Error::DockerResponseServerError { status_code: 404, .. })
+}
+
+/// The engine cannot be asked: it is gone, or does not answer. What it was asked for may have happened all the same.
+pub(crate) fn is_unreachable(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::RequestTimeoutError
+            | Error::IOError { .. }
+            | Error::HyperResponseError { .. }
+            | Error::HyperLegacyError { .. }
+            | Error::HttpClientError { .. }
+    )
+}
+
+/// What a call comes to within this time.
+pub(crate) async fn within<T>(patience: Duration, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    timeout(patience, call).await.unwrap_or(Err(Error::RequestTimeoutError))
 }
 
 /// Asks Podman's own API, which the client has no calls for, and returns the status and body of the answer.

@@ -52,6 +52,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause between probes.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long the engine may take to show that it is there.
+const ANSWER: Duration = Duration::from_secs(10);
+
 /// How much of a probe's output is kept.
 const OUTPUT: usize = 500;
 
@@ -69,15 +72,17 @@ pub struct ContainersError {
     action: &'static str,
     service: ServiceName,
     words: String,
+    /// It could not be asked at all.
+    unreachable: bool,
 }
 
 impl Explain for ContainersError {
     fn kind(&self) -> &'static str {
-        "engine"
+        if self.unreachable { engine::UNREACHABLE } else { "engine" }
     }
 
     fn hint(&self) -> Option<String> {
-        Some("`systemctl --user status podman.socket` and `journalctl --user -u podman` say more".into())
+        Some(engine::HINT.into())
     }
 }
 
@@ -103,6 +108,15 @@ impl Engine {
         self.ask("inspect", service, &format!("containers/{id}/json")).await
     }
 
+    /// The engine answers.
+    async fn answers(&self, service: &ServiceName, container: &ContainerId) -> Result<(), ContainersError> {
+        let asked = timeout(ANSWER, self.inspect(service, container.as_str())).await;
+        asked.map(|answer| answer.map(drop)).unwrap_or_else(|_| {
+            let words = format!("the engine does not answer within {} s", ANSWER.as_secs());
+            Err(ContainersError { action: "inspect", service: service.clone(), words, unreachable: true })
+        })
+    }
+
     /// Asks Podman's own API, the only one whose words are all known here; nothing if there is no such container.
     async fn ask<T: DeserializeOwned>(
         &self,
@@ -110,9 +124,10 @@ impl Engine {
         service: &ServiceName,
         path: &str,
     ) -> Result<Option<T>, ContainersError> {
-        let error = |words| ContainersError { action, service: service.clone(), words };
+        let error = |words| ContainersError { action, service: service.clone(), words, unreachable: false };
         let answer = engine::get(&self.socket, &format!("/v4.0.0/libpod/{path}")).await;
-        let (status, body) = answer.map_err(|cause| error(cause.to_string()))?;
+        let (status, body) =
+            answer.map_err(|cause| ContainersError { unreachable: true, ..error(cause.to_string()) })?;
         if status == 404 {
             return Ok(None);
         }
@@ -194,6 +209,7 @@ impl Engine {
                 action: "check the health of",
                 service: service.clone(),
                 words: engine::words(&error),
+                unreachable: engine::is_unreachable(&error),
             }),
             Err(_) => failed(format!("takes longer than {} s", test.timeout.as_secs_f32())),
         }
@@ -293,6 +309,10 @@ impl Containers for Engine {
                 )
                 .hint("raise the healthcheck's start period or its retries if it needs longer than that to start")),
                 Ok(Err(error)) => Err(self.lost(want.service, &proof.container, &error).await),
+                // Nobody can say how it is: that speaks against no image.
+                Err(_) if let Err(error) = self.answers(want.service, &proof.container).await => {
+                    Err(Failure::of(&error))
+                }
                 Err(_) => Err(Failure::new(
                     "unhealthy",
                     format!("{} is not healthy after {} s: {last}", want.service, want.timeout.as_secs()),

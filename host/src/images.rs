@@ -2,7 +2,11 @@
 //!
 //! It does what it is given leave for; who gives leave is `deploy`'s business.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bollard::{
     Docker,
@@ -13,19 +17,33 @@ use bollard::{
     },
 };
 use futures_util::StreamExt;
-use jiff::Timestamp;
-use tagship_core::{explain::Explain, reference::ImageRef, signature::Verified};
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+use serde::Deserialize;
+use tagship_core::{
+    explain::Explain,
+    reference::{Digest, ImageRef},
+    signature::Verified,
+};
+use tokio::task::spawn_blocking;
 
 use crate::{
     config::{App, Settings},
-    deploy::{ImageId, Leave, LocalName, Pulled, Store},
+    deploy::{ImageId, Leave, LocalName, Pulled, Room, Store},
     engine,
 };
+
+/// The time in a kept image's name.
+const KEPT_TIME: &str = "%Y%m%dT%H%M%S%.3fZ";
+
+/// The longest wait for an answer about images; a pull has no such limit.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The engine's image store, as one app uses it.
 #[derive(Debug, Clone)]
 pub struct LocalStore {
     docker: Docker,
+    /// Where Podman is asked what only it knows.
+    socket: PathBuf,
     /// `localhost/tagship/APP`: each image that was ever put in place has a name of its own there, so that no pruning of
     /// unnamed images takes it away, and so that its turn to go is known.
     kept: String,
@@ -48,6 +66,16 @@ pub enum ImagesError {
         /// What was pulled.
         reference: String,
     },
+    /// The engine could not be asked.
+    #[error("cannot {action} {name}: the engine cannot be reached: {words}")]
+    Unreachable {
+        /// What was asked.
+        action: &'static str,
+        /// Of what.
+        name: String,
+        /// Why not.
+        words: String,
+    },
     /// The store did not do what it was asked for.
     #[error("cannot {action} {name}: {words}")]
     Engine {
@@ -65,12 +93,14 @@ impl Explain for ImagesError {
         match self {
             Self::Pull { .. } | Self::Other { .. } => "pull",
             Self::Engine { .. } => "engine",
+            Self::Unreachable { .. } => engine::UNREACHABLE,
         }
     }
 
     fn hint(&self) -> Option<String> {
         let words = match self {
             Self::Pull { words, .. } | Self::Engine { words, .. } => words.to_lowercase(),
+            Self::Unreachable { .. } => return Some(engine::HINT.into()),
             Self::Other { .. } => return None,
         };
         let says = |any: &[&str]| any.iter().any(|part| words.contains(part));
@@ -95,8 +125,8 @@ impl Explain for ImagesError {
 
 impl LocalStore {
     /// The store behind this engine, as this app uses it.
-    pub fn new(docker: Docker, app: &App) -> Self {
-        Self { docker, kept: format!("localhost/tagship/{app}") }
+    pub fn new(docker: Docker, socket: PathBuf, app: &App) -> Self {
+        Self { docker, socket, kept: format!("localhost/tagship/{app}") }
     }
 
     /// After a deploy: `running` counts as the newest. Of the images kept for this app all but the newest `keep_images`
@@ -137,7 +167,8 @@ impl LocalStore {
 
     async fn list(&self) -> Result<Vec<ImageSummary>, ImagesError> {
         let options = ListImagesOptionsBuilder::default().all(false).build();
-        self.docker.list_images(Some(options)).await.map_err(|error| failed("list", "the images", &error))
+        let listed = engine::within(PATIENCE, self.docker.list_images(Some(options))).await;
+        listed.map_err(|error| failed("list", "the images", &error))
     }
 
     /// The names under which images are kept, and whose they are. A name begins with the time, so their order is that
@@ -153,7 +184,7 @@ impl LocalStore {
     }
 
     async fn inspect(&self, name: &str) -> Result<Option<ImageInspect>, ImagesError> {
-        match self.docker.inspect_image(name).await {
+        match engine::within(PATIENCE, self.docker.inspect_image(name)).await {
             Ok(found) => Ok(Some(found)),
             Err(error) if engine::is_absent(&error) => Ok(None),
             Err(error) => Err(failed("inspect", name, &error)),
@@ -162,7 +193,7 @@ impl LocalStore {
 
     async fn tag(&self, image: &ImageId, repository: &str, tag: &str) -> Result<(), ImagesError> {
         let options = TagImageOptionsBuilder::default().repo(repository).tag(tag).build();
-        let tagged = self.docker.tag_image(image.as_str(), Some(options)).await;
+        let tagged = engine::within(PATIENCE, self.docker.tag_image(image.as_str(), Some(options))).await;
         tagged.map_err(|error| failed("name an image", &format!("{repository}:{tag}"), &error))
     }
 
@@ -179,7 +210,7 @@ impl LocalStore {
 
     async fn delete(&self, name: &str) -> Result<(), EngineError> {
         let options = RemoveImageOptionsBuilder::default().force(false).build();
-        self.docker.remove_image(name, Some(options), None).await.map(drop)
+        engine::within(PATIENCE, self.docker.remove_image(name, Some(options), None)).await.map(drop)
     }
 
     /// The image, if the store has it under exactly this digest.
@@ -194,8 +225,48 @@ impl LocalStore {
     }
 }
 
+/// Of what Podman tells about itself, where a pull puts its bytes.
+#[derive(Deserialize)]
+struct Info {
+    store: Places,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Places {
+    graph_root: PathBuf,
+    /// Podman 4.2 and newer.
+    image_copy_tmp_dir: Option<PathBuf>,
+}
+
 impl Store for LocalStore {
     type Error = ImagesError;
+
+    async fn rooms(&self) -> Result<Vec<Room>, ImagesError> {
+        let answer = engine::get(&self.socket, "/v4.0.0/libpod/info").await;
+        let failed =
+            |words: String| ImagesError::Unreachable { action: "ask for", name: "its directories".into(), words };
+        let (status, body) = answer.map_err(|error| failed(error.to_string()))?;
+        // Another engine than Podman does not say.
+        let Some(info) = serde_json::from_slice::<Info>(&body).ok().filter(|_| status == 200) else {
+            return Ok(Vec::new());
+        };
+        let Places { graph_root, image_copy_tmp_dir } = info.store;
+        let places = [Some(graph_root), image_copy_tmp_dir].into_iter().flatten();
+        // Looking at a file system can wait for its disk.
+        let rooms = spawn_blocking(|| places.filter_map(|place| room(&place)).collect());
+        Ok(rooms.await.unwrap_or_default())
+    }
+
+    async fn layers(&self) -> Result<BTreeSet<Digest>, ImagesError> {
+        let mut layers = BTreeSet::new();
+        for image in self.list().await? {
+            let found = self.inspect(&image.id).await?;
+            let unpacked = found.and_then(|found| found.root_fs).and_then(|root| root.layers).unwrap_or_default();
+            layers.extend(unpacked.iter().filter_map(|layer| layer.parse::<Digest>().ok()));
+        }
+        Ok(layers)
+    }
 
     async fn pull(&self, verified: &Verified, progress: &(dyn Fn(&str) + Sync)) -> Result<Pulled, ImagesError> {
         let reference = ImageRef::pinned(verified.repository(), &verified.digest()).to_string();
@@ -233,7 +304,7 @@ impl Store for LocalStore {
 
     async fn keep(&self, image: &ImageId) -> Result<(), ImagesError> {
         let older = self.kept_names(self.list().await?);
-        let name = kept_tag(Timestamp::now(), image);
+        let name = kept_tag(after(&older, &self.kept, Timestamp::now()), image);
         self.tag(image, &self.kept, &name).await?;
         let name = format!("{}:{name}", self.kept);
         for older in older.iter().filter(|(older, of)| **older != name && *of == image).map(|(older, _)| older) {
@@ -251,6 +322,14 @@ impl Store for LocalStore {
     }
 }
 
+/// How much this user may still write there; none where that cannot be found out.
+fn room(directory: &Path) -> Option<Room> {
+    let there = rustix::fs::stat(directory).ok()?;
+    let system = rustix::fs::statvfs(directory).ok()?;
+    let free = system.f_bavail.saturating_mul(system.f_frsize);
+    Some(Room { directory: directory.to_owned(), device: there.st_dev, free })
+}
+
 /// The name is of the app's own repository, by tag or by digest.
 fn is_of(name: &str, settings: &Settings) -> bool {
     name.strip_prefix(&settings.image.to_string()).is_some_and(|rest| rest.starts_with([':', '@']))
@@ -266,7 +345,17 @@ fn is_only_pulled(image: &ImageSummary, settings: &Settings) -> bool {
 
 /// `20260102T030405.678Z-0123456789ab`: sorts by time.
 fn kept_tag(now: Timestamp, image: &ImageId) -> String {
-    format!("{}-{}", now.strftime("%Y%m%dT%H%M%S%.3fZ"), image.short())
+    format!("{}-{}", now.strftime(KEPT_TIME), image.short())
+}
+
+/// Now, or a moment after the newest of these names where a clock that went back since would put the new one before it.
+fn after(names: &BTreeMap<String, ImageId>, kept: &str, now: Timestamp) -> Timestamp {
+    let newest = names.keys().filter_map(|name| {
+        let (time, _) = name.strip_prefix(kept)?.strip_prefix(':')?.split_once('-')?;
+        TimeZone::UTC.to_timestamp(DateTime::strptime(KEPT_TIME, time).ok()?).ok()
+    });
+    let next = newest.max().and_then(|newest| newest.checked_add(Duration::from_millis(1)).ok());
+    next.map_or(now, |next| next.max(now))
 }
 
 /// All images but the newest ones; an image counts by its newest name.
@@ -281,7 +370,11 @@ fn surplus(names: BTreeMap<String, ImageId>, keep: usize) -> Vec<ImageId> {
 }
 
 fn failed(action: &'static str, name: &str, error: &EngineError) -> ImagesError {
-    ImagesError::Engine { action, name: name.into(), words: engine::words(error) }
+    let (name, words) = (name.into(), engine::words(error));
+    match engine::is_unreachable(error) {
+        true => ImagesError::Unreachable { action, name, words },
+        false => ImagesError::Engine { action, name, words },
+    }
 }
 
 #[cfg(test)]
@@ -316,6 +409,24 @@ mod tests {
         assert_eq!(at(0), "19700101T000000.000Z-aaaaaaaaaaaa");
         assert!(at(1_700_000_000) < at(1_700_000_001));
         assert!(at(0).parse::<tagship_core::reference::Tag>().is_ok());
+    }
+
+    #[test]
+    fn a_clock_that_went_back_does_not_change_the_order() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let kept = "localhost/tagship/app";
+        let older: BTreeMap<String, ImageId> =
+            [(format!("{kept}:{}", kept_tag(at(2000), &id('a'))), id('a')), (format!("{kept}:by-hand"), id('c'))]
+                .into();
+        for now in [at(1000), at(2000), at(3000)] {
+            let name = format!("{kept}:{}", kept_tag(after(&older, kept, now), &id('b')));
+            let names = older.clone().into_iter().chain([(name, id('b'))]).filter(|(_, of)| *of != id('c'));
+            assert_eq!(surplus(names.collect(), 1), [id('a')], "{now}");
+        }
+        assert_eq!(after(&older, kept, at(3000)), at(3000));
+        // No time is later than the last one that a name can hold.
+        let last = [(format!("{kept}:99991231T235959.999Z-{}", id('a').short()), id('a'))].into();
+        assert!(after(&last, kept, at(1000)) >= at(1000));
     }
 
     #[test]

@@ -6,7 +6,8 @@ mod tail;
 
 use std::{
     collections::HashMap,
-    env,
+    env, io,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -347,5 +348,9 @@ async fn connect() -> Result<Connection, ServicesError> {
         connection.call_method(Some(MANAGER_NAME), MANAGER_PATH, Some(MANAGER), "Subscribe", &()).await?;
         Ok(connection)
     };
-    subscribed.await.map_err(|source| ServicesError::Unreachable { address: address.clone(), source })
+    // A bus that takes connections and says nothing would be waited for without end.
+    let subscribed = tokio::time::timeout(CALL, subscribed).await.unwrap_or_else(|_| {
+        Err(zbus::Error::InputOutput(Arc::new(io::Error::new(io::ErrorKind::TimedOut, "it does not answer"))))
+    });
+    subscribed.map_err(|source| ServicesError::Unreachable { address: address.clone(), source })
 }

@@ -27,8 +27,8 @@ use tagship_core::{
 use crate::{
     config::{App, Downgrade, Health, Missing, RequestPolicy, RootFile, ServiceName, Settings, VerifySettings},
     deploy::{
-        ContainerFacts, ContainerId, Containers, Failure, HealthState, ImageId, Leave, LocalName, Proof, Pulled, Store,
-        UnitFacts, Units, Wanted,
+        ContainerFacts, ContainerId, Containers, Contents, Failure, HealthState, ImageId, Leave, LocalName, Proof,
+        Pulled, Room, Store, UnitFacts, Units, Wanted,
     },
     desk::{Adapters, Host},
     history::Verdict,
@@ -118,6 +118,7 @@ pub(crate) fn settings(key: &Signer, handoff: &std::path::Path) -> Settings {
         health: Health { timeout: Duration::from_secs(5), settle: Duration::ZERO, missing: Missing::Running },
         budget: Duration::from_secs(60),
         keep_images: 3,
+        reserve_space: 0,
     }
 }
 
@@ -146,6 +147,11 @@ pub(crate) struct State {
     /// What each service runs, and in which container.
     pub(crate) runs: BTreeMap<ServiceName, (ImageId, u64)>,
     pub(crate) restarts: u64,
+    /// How many bytes the store has room for, and how many each image takes.
+    pub(crate) free: u64,
+    pub(crate) size: u64,
+    /// What happens on the host while a set of services settles.
+    pub(crate) in_settle: Option<Box<dyn FnOnce() + Send>>,
     /// What the system journal was told.
     pub(crate) verdicts: Vec<Verdict>,
     /// For which images older ones were removed, and how many answers there were by then.
@@ -178,6 +184,12 @@ impl Registry for World {
     async fn resolve(&self, tag: &Tag) -> Result<Option<Digest>, RegistryError> {
         down(&self.state())?;
         Ok(self.state().tags.get(tag).copied())
+    }
+
+    async fn contents(&self, digest: Digest) -> Result<Option<Contents>, RegistryError> {
+        down(&self.state())?;
+        let config = format!(r#"{{"rootfs":{{"diff_ids":["{digest}"]}}}}"#);
+        Ok(Contents::new(&[self.state().size], config.as_bytes()))
     }
 
     async fn check(&self, expected: &Expectation, policy: &Policy) -> Result<Verified, CheckError> {
@@ -278,6 +290,14 @@ impl Units for World {
 impl Store for World {
     type Error = Silent;
 
+    async fn rooms(&self) -> Result<Vec<Room>, Silent> {
+        Ok(vec![Room { directory: "/store".into(), device: 1, free: self.state().free }])
+    }
+
+    async fn layers(&self) -> Result<BTreeSet<Digest>, Silent> {
+        Ok(BTreeSet::new())
+    }
+
     async fn pull(&self, verified: &Verified, _: &(dyn Fn(&str) + Sync)) -> Result<Pulled, Silent> {
         Ok(Pulled::new(verified, image_of(verified.digest()), true))
     }
@@ -341,6 +361,10 @@ impl Containers for World {
     }
 
     async fn hold(&self, _: &[Proof], _: Duration) -> Result<(), Failure> {
+        let happens = self.state().in_settle.take();
+        if let Some(happens) = happens {
+            happens();
+        }
         Ok(())
     }
 }

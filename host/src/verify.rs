@@ -19,6 +19,7 @@ use tagship_core::{
 
 use crate::{
     config::{RequestPolicy, Settings, VerifySettings},
+    deploy::{self, Contents, Described},
     inbox::Asked,
     trust::{
         Refusal, Release, TrustState,
@@ -27,10 +28,16 @@ use crate::{
     },
 };
 
+/// The largest image configuration that is read, in bytes: a long history makes some ten thousand.
+const LARGEST_CONFIG: usize = 1024 * 1024;
+
 /// The registry, as far as a verification needs it.
 pub trait Registry: Sync {
     /// The digest that a tag of the configured image names now.
     fn resolve(&self, tag: &Tag) -> impl Future<Output = Result<Option<Digest>, RegistryError>> + Send;
+
+    /// What one of its digests consists of, for this machine; none if its manifest is of a shape not known here.
+    fn contents(&self, digest: Digest) -> impl Future<Output = Result<Option<Contents>, RegistryError>> + Send;
 
     /// Fetches and verifies the signatures of one of its digests.
     fn check(
@@ -160,6 +167,23 @@ impl Remote {
 impl Registry for Remote {
     async fn resolve(&self, tag: &Tag) -> Result<Option<Digest>, RegistryError> {
         self.client.resolve(&self.repository, tag).await
+    }
+
+    async fn contents(&self, digest: Digest) -> Result<Option<Contents>, RegistryError> {
+        let mut wanted = digest;
+        // An index, and the image that it names: an index of indexes is none that any engine pulls.
+        for _ in 0..2 {
+            let Some(manifest) = self.client.manifest(&self.repository, &wanted.into()).await? else { return Ok(None) };
+            match Described::parse(manifest.bytes(), deploy::architecture()) {
+                Some(Described::Image { config, sizes }) => {
+                    let config = self.client.blob(&self.repository, &config, LARGEST_CONFIG).await?;
+                    return Ok(Contents::new(&sizes, &config));
+                }
+                Some(Described::Platform(image)) => wanted = image,
+                None => return Ok(None),
+            }
+        }
+        Ok(None)
     }
 
     async fn check(&self, expected: &Expectation, policy: &Policy) -> Result<Verified, CheckError> {

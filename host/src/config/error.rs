@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_typing_error_finds_the_key_meant() {
-        let known = ["image", "moving-tag", "local-image", "services", "health", "keep-images"];
+        let known = ["image", "moving-tag", "local-image", "services", "health", "keep-images", "reserve-space"];
         for (typed, meant) in [
             ("imge", Some("image")),
             ("service", Some("services")),

@@ -39,6 +39,8 @@ pub(super) struct AppFile {
     pub rollback: Rollback,
     #[serde(default = "three")]
     pub keep_images: usize,
+    #[serde(default = "reserve", deserialize_with = "size")]
+    pub reserve_space: u64,
 }
 
 /// The `verify` block, in the user's file and in the administrator's.
@@ -114,6 +116,11 @@ fn ten_minutes() -> Duration {
     Duration::from_secs(10 * 60)
 }
 
+/// 512 MiB: what a small database writes until somebody looks.
+fn reserve() -> u64 {
+    512 << 20
+}
+
 fn three() -> usize {
     3
 }
@@ -168,6 +175,22 @@ fn duration<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
         .ok()
         .and_then(|parsed| Duration::try_from(parsed).ok())
         .ok_or_else(|| de::Error::custom(format!("{text:?} is no duration; write 120s, 500ms or 10m")))
+}
+
+/// A number of bytes as systemd writes it: `512M`, `2G`, the units being powers of 1024.
+fn size<'de, D: Deserializer<'de>>(input: D) -> Result<u64, D::Error> {
+    let text = String::deserialize(input)?;
+    let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
+    let unit = units.iter().find_map(|&(unit, shift)| Some((text.strip_suffix(unit)?, shift)));
+    let (number, shift) = unit.unwrap_or((&text, 0));
+    let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    let number = number.parse::<u64>().ok().filter(|_| digits);
+    let bytes = number.and_then(|number| number.checked_mul(1 << shift));
+    match bytes {
+        Some(bytes) if unit.is_some() || bytes == 0 => Ok(bytes),
+        Some(_) => Err(de::Error::custom(format!("{text:?} lacks a unit; write 512M or 2G"))),
+        None => Err(de::Error::custom(format!("{text:?} is no size; write 512M or 2G"))),
+    }
 }
 
 impl<'de> Deserialize<'de> for Group {
@@ -261,6 +284,18 @@ mod tests {
         for text in ["120", "-5s", "soon", "''", "[]", "1e9h", "99999999999999999999s"] {
             assert!(app(&format!("budget: {text}")).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn sizes_are_those_of_systemd() {
+        for (text, expected) in [("512M", 512 << 20), ("2G", 2 << 30), ("1T", 1 << 40), ("7K", 7 << 10), ("0", 0)] {
+            assert_eq!(app(&format!("reserve-space: {text}")).unwrap().reserve_space, expected, "{text}");
+        }
+        assert_eq!(app("image: a.example/b").unwrap().reserve_space, 512 << 20);
+        for text in ["512", "M", "-1M", "+1M", "1.5G", "1g", "16777216T", "99999999999999999999", "''", "[]"] {
+            assert!(app(&format!("reserve-space: {text}")).is_err(), "{text}");
+        }
+        assert!(fault("reserve-space: 512").contains("lacks a unit"));
     }
 
     #[test]

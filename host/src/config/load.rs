@@ -157,6 +157,7 @@ impl Places {
             health,
             budget: raw.budget,
             keep_images: raw.keep_images,
+            reserve_space: raw.reserve_space,
         })
     }
 

@@ -41,6 +41,8 @@ pub struct Settings {
     /// How many proven versions stay in the local store, the running one included; at least two, so that the one to go
     /// back to is never pruned.
     pub keep_images: usize,
+    /// How many bytes must stay free where a pull puts an image.
+    pub reserve_space: u64,
 }
 
 impl Settings {

@@ -4,18 +4,21 @@
 //! Decisions are made in `plan` and `state`, which are pure; `run` and `world` perform them through the traits of
 //! `ports`. Who may ask for what was decided before: a [`Candidate`] holds the proof.
 
+mod contents;
 mod names;
 mod outcome;
 mod plan;
 mod ports;
 mod record;
 mod run;
+mod space;
 mod state;
 mod values;
 mod world;
 
 pub(crate) use plan::check_loaded;
 
+pub use contents::{Contents, Described, architecture};
 pub use names::{NameBack, names_back};
 pub use outcome::{Ended, Failure, Left, ServiceEnd, Verdict};
 pub use ports::{
@@ -23,4 +26,5 @@ pub use ports::{
 };
 pub use record::{InFlight, Journal, Phase, Recorded, RecordedGoal, Restorable, Role, Was};
 pub use run::{Candidate, Ground, deploy, put_back, recover};
+pub use space::Room;
 pub use values::{ContainerId, IdError, ImageId, LocalName};

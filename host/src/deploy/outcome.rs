@@ -99,6 +99,14 @@ impl Failure {
         Self { kind: error.kind().into(), service: None, reason: chain(error), hint: error.hint(), tail: Vec::new() }
     }
 
+    /// The engine or the service manager is away: nothing speaks against an image, and the same may work later.
+    pub(crate) fn is_outage(&self) -> bool {
+        matches!(
+            self.kind.as_str(),
+            "engine-unreachable" | "engine-not-running" | "services-unreachable" | "services-lost"
+        )
+    }
+
     /// The same, as this service's.
     pub fn at(mut self, service: &ServiceName) -> Self {
         self.service = Some(service.clone());

@@ -1,12 +1,13 @@
 //! What a deploy needs from the world, in its own words. The adapters are `crate::{services, images, health}`.
 
-use std::{future::Future, time::Duration};
+use std::{collections::BTreeSet, future::Future, time::Duration};
 
-use tagship_core::{explain::Explain, signature::Verified};
+use tagship_core::{explain::Explain, reference::Digest, signature::Verified};
 
 use super::{
     outcome::Failure,
     record::Restorable,
+    space::Room,
     values::{ContainerId, ImageId, LocalName},
 };
 use crate::config::{Missing, ServiceName};
@@ -54,6 +55,12 @@ pub struct UnitFacts {
 pub trait Store: Sync {
     /// What went wrong.
     type Error: Explain + Send + Sync + 'static;
+
+    /// Where a pull puts its bytes, and how much room there is.
+    fn rooms(&self) -> impl Future<Output = Result<Vec<Room>, Self::Error>> + Send;
+
+    /// The layers that are there, by the digests of what they unpack to.
+    fn layers(&self) -> impl Future<Output = Result<BTreeSet<Digest>, Self::Error>> + Send;
 
     /// Fetches exactly the verified digest, unless it is there already, and checks that the store now has it.
     /// `progress` takes a line from time to time.

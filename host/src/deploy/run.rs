@@ -2,25 +2,33 @@
 //!
 //! The clock lives here; no decision does.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use futures_util::{
-    future::{try_join_all, try_join3},
+    future::{try_join, try_join_all, try_join3},
     stream::{FuturesUnordered, StreamExt},
 };
 use tagship_core::{reference::Tag, signature::Verified};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
+    contents::Contents,
     outcome::{Ended, Failure, Verdict},
     plan::{self, Facts, Named},
     ports::{Containers, News, Part, Proof, Report, Store, Units},
     record::{InFlight, Journal, Phase, RecordedGoal, Restorable},
-    state::{Effect, Event, Machine, Task},
+    space,
+    state::{Effect, Event, Machine, Task, Way},
     values::ImageId,
     world::{Learned, Running, Source, World},
 };
 use crate::{config::Settings, stop::Stop};
+
+/// The longest that looking at what is there may take; it takes milliseconds where everybody answers.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// What may be newly deployed: an image whose signature was verified, and the tag it was asked for under.
 #[derive(Debug)]
@@ -49,19 +57,22 @@ pub struct Ground<'a, U, S, C> {
 
 /// Deploys a candidate: the whole set of services runs it afterwards, or what it ran before.
 ///
-/// The entry in `journal` is left for the caller, who removes it once the answer is written.
+/// `contents` is what the image consists of, asked for while everything else is looked at; none where nobody knows. The
+/// entry in `journal` is left for the caller, who removes it once the answer is written.
 pub async fn deploy<U: Units, S: Store, C: Containers>(
     ground: &Ground<'_, U, S, C>,
     journal: &mut dyn Journal,
     candidate: Candidate,
+    contents: impl Future<Output = Option<Contents>>,
 ) -> Ended {
     let goal = RecordedGoal::Deploy {
         repository: candidate.verified.repository().clone(),
         digest: candidate.verified.digest(),
         tag: candidate.tag.clone(),
     };
-    match look_and_record(ground, goal, plan::names).await {
-        Ok(entry) => forward(ground, journal, entry, Source::Verified(Box::new(candidate.verified))).await,
+    let room = async { enough_room(ground, contents.await).await.map_err(refused) };
+    match try_join(look_and_record(ground, goal, plan::names), room).await {
+        Ok((entry, ())) => forward(ground, journal, entry, Source::Verified(Box::new(candidate.verified))).await,
         Err(ended) => ended,
     }
 }
@@ -154,6 +165,17 @@ async fn look_and_record<U: Units, S: Store, C: Containers>(
     Ok(entry)
 }
 
+/// Refuses an image that there is no room for. What cannot be found out forbids nothing: the pull will tell.
+async fn enough_room<U, S: Store, C>(ground: &Ground<'_, U, S, C>, contents: Option<Contents>) -> Result<(), Failure> {
+    let Some(contents) = contents else { return Ok(()) };
+    let reserve = ground.settings.reserve_space;
+    let Ok(rooms) = ground.store.rooms().await else { return Ok(()) };
+    let Err(_) = space::check(&contents, &BTreeSet::new(), &rooms, reserve) else { return Ok(()) };
+    // Only now does it matter what is there already: finding out takes a question for each image.
+    let Ok(there) = ground.store.layers().await else { return Ok(()) };
+    space::check(&contents, &there, &rooms, reserve)
+}
+
 async fn look<U: Units, S: Store, C: Containers>(
     ground: &Ground<'_, U, S, C>,
     names: Vec<Named>,
@@ -165,7 +187,13 @@ async fn look<U: Units, S: Store, C: Containers>(
         let (unit, container, named) = try_join3(unit, container, named).await?;
         Ok(Facts { name, role, local, unit, container, named })
     };
-    try_join_all(names.into_iter().map(one)).await
+    timeout(LOOK, try_join_all(names.into_iter().map(one))).await.unwrap_or_else(|_| {
+        let reason = format!("the engine or the service manager does not answer within {} s", LOOK.as_secs());
+        Err(Failure::new("host-silent", reason).hint(
+            "`systemctl --user status` and `podman ps` as the app's user show which; `systemctl --user restart \
+             podman.socket podman.service` starts the engine anew",
+        ))
+    })
 }
 
 /// What may have to be put back must be there before anything is touched.
@@ -221,8 +249,9 @@ async fn drive<U: Units, S: Store, C: Containers>(
                 Effect::Start(Task::Record) => {
                     todo.extend(machine.on(told(Task::Record, save(Phase::Proven))));
                 }
-                // Naming takes milliseconds and must never be given up half-way: it is waited for on the spot.
-                Effect::Start(task @ Task::Place(..)) => {
+                // Naming takes milliseconds and must never be given up half-way: it is waited for on the spot. Not so on
+                // the way back, where the engine may have to be waited for, as long as the budget lasts.
+                Effect::Start(task @ Task::Place(Way::Forward, _)) => {
                     let (task, outcome) = world.perform(task, &proofs).await;
                     todo.extend(machine.on(told(task, outcome)));
                 }

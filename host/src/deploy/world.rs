@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::future::{join_all, try_join};
 use tagship_core::{failpoint, signature::Verified};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{
     outcome::{Ended, Failure, Left, ServiceEnd},
@@ -23,6 +23,9 @@ use super::{
     values::{ImageId, LocalName},
 };
 use crate::config::{Missing, ServiceName};
+
+/// The pause before something on the way back is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Where the images that are put in place come from.
 pub(super) enum Source {
@@ -82,15 +85,8 @@ impl<'a, U: Units, S: Store, C: Containers> World<'a, U, S, C> {
         Box::pin(async move {
             failpoint::pass("begins", format_args!("{task:?}"));
             let outcome = match &task {
-                Task::Pull => self.pull().await.map(|()| Learned::Nothing),
-                Task::Place(way, indices) => self.place(*way, indices).await.map(|()| Learned::Nothing),
-                Task::RunOnce(index) => self.run_once(*index).await.map(|()| Learned::Nothing),
-                Task::Restart(way, index) => self.restart(*way, *index).await.map(|()| Learned::Nothing),
-                Task::Probe(way, index) => self.probe(*way, *index).await.map(|proof| Learned::Proof(*index, proof)),
-                Task::Settle(way, _) => self.settle(*way, &watched).await.map(|()| Learned::Nothing),
-                Task::Stop(index) => self.stop(*index).await.map(|()| Learned::Nothing),
-                // The journal belongs to the loop, which takes this task itself.
-                Task::Record => Ok(Learned::Nothing),
+                _ if task.is_back() => self.patiently(&task, &watched).await,
+                task => self.attempt(task, &watched).await,
             };
             if let Err(failure) = &outcome {
                 self.tell_failure(task.part(), failure);
@@ -98,6 +94,34 @@ impl<'a, U: Units, S: Store, C: Containers> World<'a, U, S, C> {
             failpoint::pass("has done", format_args!("{task:?}"));
             (task, outcome)
         })
+    }
+
+    /// The same again for as long as the engine or the service manager is away: on the way back there is nothing better
+    /// to do, and the budget ends it.
+    async fn patiently(&self, task: &Task, watched: &[Proof]) -> Result<Learned, Failure> {
+        loop {
+            match self.attempt(task, watched).await {
+                Err(failure) if failure.is_outage() => {
+                    self.tell_failure(task.part(), &failure);
+                    sleep(AGAIN).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn attempt(&self, task: &Task, watched: &[Proof]) -> Result<Learned, Failure> {
+        match task {
+            Task::Pull => self.pull().await.map(|()| Learned::Nothing),
+            Task::Place(way, indices) => self.place(*way, indices).await.map(|()| Learned::Nothing),
+            Task::RunOnce(index) => self.run_once(*index).await.map(|()| Learned::Nothing),
+            Task::Restart(way, index) => self.restart(*way, *index).await.map(|()| Learned::Nothing),
+            Task::Probe(way, index) => self.probe(*way, *index).await.map(|proof| Learned::Proof(*index, proof)),
+            Task::Settle(way, _) => self.settle(*way, watched).await.map(|()| Learned::Nothing),
+            Task::Stop(index) => self.stop(*index).await.map(|()| Learned::Nothing),
+            // The journal belongs to the loop, which takes this task itself.
+            Task::Record => Ok(Learned::Nothing),
+        }
     }
 
     /// The new image, once it is in the store.
@@ -316,6 +340,17 @@ impl<'a, U: Units, S: Store, C: Containers> World<'a, U, S, C> {
 }
 
 impl Task {
+    /// It belongs to the way back.
+    fn is_back(&self) -> bool {
+        match self {
+            Self::Place(way, _) | Self::Restart(way, _) | Self::Probe(way, _) | Self::Settle(way, _) => {
+                *way == Way::Back
+            }
+            Self::Stop(_) => true,
+            Self::Pull | Self::RunOnce(_) | Self::Record => false,
+        }
+    }
+
     /// Where its readers see it.
     fn part(&self) -> Part {
         match self {

@@ -133,6 +133,50 @@ async fn a_signed_image_is_deployed_and_everybody_is_told() {
 }
 
 #[tokio::test]
+async fn what_was_proven_and_could_not_be_written_is_written_by_the_next_run() {
+    let place = Place::new();
+    place.deploy("v0.1.0").await;
+    let digest = place.world.release(&place.key, "v0.2.0");
+    // Nothing can be put where a directory with something in it is.
+    let (trust, saved) = (place.temp.path().join("state/trust.json"), place.temp.path().join("saved"));
+    let (there, aside) = (trust.clone(), saved.clone());
+    place.world.state().in_settle = Some(Box::new(move || {
+        fs::rename(&there, aside).unwrap();
+        fs::create_dir_all(there.join("full")).unwrap();
+    }));
+    let request = place.request("v0.2.0", digest);
+    let status = place.ask_for(&request).await;
+    assert_eq!(status.outcome, Outcome::Deployed);
+    let answer = fs::read(place.path(&request.id.status_name())).unwrap();
+    fs::remove_dir_all(&trust).unwrap();
+    fs::rename(saved, &trust).unwrap();
+    assert_eq!(place.history().trust.mark().unwrap().tag, tag("v0.1.0"));
+    place.run().await.unwrap();
+    assert_eq!(place.history().trust.mark().unwrap().tag, tag("v0.2.0"));
+    assert_eq!(place.history().running().unwrap().release.digest, digest);
+    // Nobody is answered twice, and nothing is left over.
+    assert_eq!(fs::read(place.path(&request.id.status_name())).unwrap(), answer);
+    assert!(Journal::open(place.state()).unwrap().current().is_none());
+    assert_eq!(place.world.state().restarts, 4);
+}
+
+#[tokio::test]
+async fn an_image_that_there_is_no_room_for_is_refused() {
+    let mut place = Place::new();
+    place.deploy("v0.1.0").await;
+    place.settings.reserve_space = 1;
+    place.world.state().free = 10;
+    place.world.state().size = 10;
+    let digest = place.world.release(&place.key, "v0.2.0");
+    let status = place.ask("v0.2.0", digest).await;
+    assert_eq!((status.outcome, status.kind.as_str()), (Outcome::Refused, "no-space"));
+    assert_eq!(place.world.running(), Some(image_of(crate::testing::digest("v0.1.0"))));
+    // No image is rejected for that.
+    place.world.state().free = 11;
+    assert_eq!(place.ask("v0.2.0", digest).await.outcome, Outcome::Deployed);
+}
+
+#[tokio::test]
 async fn what_runs_already_is_not_touched() {
     let place = Place::new();
     place.deploy("v0.1.0").await;

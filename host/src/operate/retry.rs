@@ -10,7 +10,7 @@ use crate::{
     desk::{self, Desk, Host, Order},
     report::Told,
     trust::judge::Authority,
-    verify,
+    verify::{self, Denied},
 };
 
 /// Deploys a version by the rules that hold for requests, whatever was found before. Returns how that ended: if well, it
@@ -24,10 +24,12 @@ pub async fn run<H: Host>(desk: &mut Desk<'_, H>, settings: &Settings, tag: &Tag
     told.tell("verify", "retry", &format!("{tag} is tried again, whatever was found before"));
     let approved = async {
         let registry = desk.host().registry(settings).await?;
-        verify::approve_tag(settings, &desk.history().trust, &registry, (tag, Authority::Retry), order.started).await
+        let (trust, asked) = (&desk.history().trust, (tag, Authority::Retry));
+        let approved = verify::approve_tag(settings, trust, &registry, asked, order.started).await?;
+        Ok::<_, Denied>((approved, registry))
     };
     match approved.await {
-        Ok(approved) => desk.deploy(settings, &order, approved, &told).await,
+        Ok((approved, registry)) => desk.deploy(settings, &order, (approved, Some(&registry)), &told).await,
         Err(denied) => desk.refuse(&order, desk::refusal(&denied)),
     }
 }

@@ -77,7 +77,7 @@ pub async fn run<H: Host>(
         }
     };
     Ok(match approved {
-        Ok(approved) => desk.deploy(settings, &order, approved, &told).await,
+        Ok(approved) => desk.deploy(settings, &order, (approved, None), &told).await,
         Err(denied) => desk.refuse(&order, desk::refusal(&denied)),
     })
 }

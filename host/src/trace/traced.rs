@@ -1,6 +1,6 @@
 //! The ports of a deploy with a clock beside them: each call is passed on as it is, and leaves an interval in the trace.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use tagship_core::{
     reference::{Digest, Tag},
@@ -12,7 +12,8 @@ use super::{Category, Trace};
 use crate::{
     config::ServiceName,
     deploy::{
-        ContainerFacts, Containers, Failure, ImageId, Leave, LocalName, Proof, Pulled, Store, UnitFacts, Units, Wanted,
+        ContainerFacts, Containers, Contents, Failure, ImageId, Leave, LocalName, Proof, Pulled, Room, Store,
+        UnitFacts, Units, Wanted,
     },
     verify::Registry,
 };
@@ -40,6 +41,11 @@ impl<R: Registry> Registry for Traced<R> {
     async fn resolve(&self, tag: &Tag) -> Result<Option<Digest>, RegistryError> {
         let _span = self.trace.span(Category::Registry, || format!("resolve {tag}"));
         self.inner.resolve(tag).await
+    }
+
+    async fn contents(&self, digest: Digest) -> Result<Option<Contents>, RegistryError> {
+        let _span = self.trace.span(Category::Registry, || format!("contents {digest}"));
+        self.inner.contents(digest).await
     }
 
     async fn check(&self, expected: &Expectation, policy: &Policy) -> Result<Verified, CheckError> {
@@ -74,6 +80,16 @@ impl<U: Units> Units for Traced<U> {
 
 impl<S: Store> Store for Traced<S> {
     type Error = S::Error;
+
+    async fn rooms(&self) -> Result<Vec<Room>, S::Error> {
+        let _span = self.trace.span(Category::Engine, || "room for images".to_owned());
+        self.inner.rooms().await
+    }
+
+    async fn layers(&self) -> Result<BTreeSet<Digest>, S::Error> {
+        let _span = self.trace.span(Category::Engine, || "list layers".to_owned());
+        self.inner.layers().await
+    }
 
     async fn pull(&self, verified: &Verified, progress: &(dyn Fn(&str) + Sync)) -> Result<Pulled, S::Error> {
         let _span = self.trace.span(Category::Engine, || format!("pull {}", verified.digest()));

@@ -7,6 +7,7 @@ use std::{
 };
 
 use tagship_core::{
+    explain::Explain,
     reference::Digest,
     signature::{AnnotationRule, Expectation, Formats, Policy, Rekor, verify},
 };
@@ -14,9 +15,20 @@ use tagship_core::{
 use super::*;
 use crate::{
     config::{Missing, ServiceName},
-    deploy::{ContainerFacts, ContainerId, HealthState, Leave, Left, LocalName, Pulled, UnitFacts, Wanted, Was},
+    deploy::{ContainerFacts, ContainerId, HealthState, Leave, Left, LocalName, Pulled, Room, UnitFacts, Wanted, Was},
     testing::{Signer, Silent, digest, image_of, repository, settings},
 };
+
+/// The engine cannot be reached.
+#[derive(Debug, thiserror::Error)]
+#[error("the engine is away")]
+struct Away;
+
+impl Explain for Away {
+    fn kind(&self) -> &'static str {
+        crate::engine::UNREACHABLE
+    }
+}
 
 /// A host in memory.
 #[derive(Default)]
@@ -38,6 +50,15 @@ struct State {
     /// Images no longer in the store.
     lost: BTreeSet<ImageId>,
     healthcheck: bool,
+    /// What the store has room for, and how many bytes an image takes; nobody knows the latter if none.
+    free: u64,
+    size: Option<u64>,
+    /// The layers in the store.
+    layers: BTreeSet<Digest>,
+    /// How often the engine still cannot be reached when a name is to move.
+    away: u32,
+    /// Nobody answers any question.
+    deaf: bool,
     /// What was done.
     log: Vec<String>,
     /// What was told.
@@ -77,6 +98,9 @@ impl Units for Host {
     type Error = Silent;
 
     async fn inspect(&self, service: &ServiceName) -> Result<UnitFacts, Silent> {
+        if self.state().deaf {
+            std::future::pending::<()>().await;
+        }
         let active = if self.state().runs.contains_key(service.as_str()) { "active" } else { "inactive" };
         Ok(UnitFacts {
             load: "loaded".into(),
@@ -108,34 +132,47 @@ impl Units for Host {
 }
 
 impl Store for Host {
-    type Error = Silent;
+    type Error = Away;
 
-    async fn pull(&self, verified: &Verified, progress: &(dyn Fn(&str) + Sync)) -> Result<Pulled, Silent> {
+    async fn rooms(&self) -> Result<Vec<Room>, Away> {
+        Ok(vec![Room { directory: "/store".into(), device: 1, free: self.state().free }])
+    }
+
+    async fn layers(&self) -> Result<BTreeSet<Digest>, Away> {
+        self.log("list layers".into());
+        Ok(self.state().layers.clone())
+    }
+
+    async fn pull(&self, verified: &Verified, progress: &(dyn Fn(&str) + Sync)) -> Result<Pulled, Away> {
         self.log("pull".into());
         progress("fetched 1234");
         Ok(Pulled::new(verified, image_of(verified.digest()), self.state().healthcheck))
     }
 
-    async fn resolve(&self, name: &LocalName) -> Result<Option<ImageId>, Silent> {
+    async fn resolve(&self, name: &LocalName) -> Result<Option<ImageId>, Away> {
         Ok(self.state().names.get(&name.to_string()).cloned())
     }
 
-    async fn has(&self, image: &ImageId) -> Result<bool, Silent> {
+    async fn has(&self, image: &ImageId) -> Result<bool, Away> {
         Ok(!self.state().lost.contains(image))
     }
 
-    async fn keep(&self, image: &ImageId) -> Result<(), Silent> {
+    async fn keep(&self, image: &ImageId) -> Result<(), Away> {
         self.log(format!("keep {}", image.short()));
         Ok(())
     }
 
-    async fn place(&self, leave: Leave<'_>, name: &LocalName) -> Result<(), Silent> {
+    async fn place(&self, leave: Leave<'_>, name: &LocalName) -> Result<(), Away> {
         self.log(format!("place {}", name.tag));
+        if leave.image() == &image_of(digest("old")) && self.state().away > 0 {
+            self.state().away -= 1;
+            return Err(Away);
+        }
         self.state().names.insert(name.to_string(), leave.image().clone());
         Ok(())
     }
 
-    async fn forget(&self, name: &LocalName) -> Result<(), Silent> {
+    async fn forget(&self, name: &LocalName) -> Result<(), Away> {
         self.state().names.remove(&name.to_string());
         Ok(())
     }
@@ -237,7 +274,10 @@ impl Scene {
 
     async fn deploy(&self) -> Ended {
         let candidate = candidate(&self.key, digest("new"));
-        deploy(&ground(&self.host, &self.settings), &mut Disk(&self.host), candidate).await
+        let config = format!(r#"{{"rootfs":{{"diff_ids":["{}"]}}}}"#, digest("layer"));
+        let contents = self.host.state().size.map(|size| Contents::new(&[size], config.as_bytes()).unwrap());
+        let contents = std::future::ready(contents);
+        deploy(&ground(&self.host, &self.settings), &mut Disk(&self.host), candidate, contents).await
     }
 }
 
@@ -285,6 +325,60 @@ async fn a_missing_way_back_is_refused_before_any_effect() {
     scene.host.state().lost.insert(scene.old.clone());
     let ended = scene.deploy().await;
     assert_eq!((ended.verdict, ended.cause.unwrap().kind.as_str()), (Verdict::Refused, "previous-image-missing"));
+    assert!(scene.host.state().log.is_empty() && scene.host.state().saved.is_empty());
+}
+
+#[tokio::test]
+async fn an_image_without_room_is_refused_before_any_effect() {
+    let mut scene = Scene::new();
+    scene.settings.reserve_space = 50;
+    scene.host.state().size = Some(60);
+    scene.host.state().free = 109;
+    let ended = scene.deploy().await;
+    assert_eq!((ended.verdict, ended.cause.unwrap().kind.as_str()), (Verdict::Refused, "no-space"));
+    assert_eq!(scene.host.state().log, ["list layers"]);
+    assert!(scene.host.state().saved.is_empty());
+    // With what is in the store already there is room, and with a byte more nobody asks for that.
+    scene.host.state().layers.insert(digest("layer"));
+    assert_eq!(scene.deploy().await.verdict, Verdict::Deployed);
+    let scene = Scene::new();
+    scene.host.state().size = Some(60);
+    scene.host.state().free = 60;
+    assert_eq!(scene.deploy().await.verdict, Verdict::Deployed);
+    assert!(!scene.host.state().log.contains(&"list layers".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_way_back_waits_for_the_engine() {
+    let scene = Scene::new();
+    scene.host.state().sick.insert(scene.new.clone());
+    scene.host.state().away = 3;
+    let ended = scene.deploy().await;
+    assert_eq!((ended.verdict, ended.broken), (Verdict::RolledBack, vec![]));
+    assert_eq!(scene.host.now(), [scene.old.clone(), scene.old.clone()]);
+    let told = scene.host.state().told.clone();
+    assert_eq!(told.iter().filter(|line| line.starts_with("rollback web failed the engine is away")).count(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_stays_away_is_waited_for_until_the_budget_is_spent() {
+    let scene = Scene::new();
+    scene.host.state().sick.insert(scene.new.clone());
+    scene.host.state().away = u32::MAX;
+    let begun = Instant::now();
+    let ended = scene.deploy().await;
+    assert_eq!((ended.verdict, ended.broken[0].kind.as_str()), (Verdict::Failed, "budget"));
+    assert_eq!(begun.elapsed(), scene.settings.budget);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_answer_is_not_looked_at_for_long() {
+    let scene = Scene::new();
+    scene.host.state().deaf = true;
+    let begun = Instant::now();
+    let ended = scene.deploy().await;
+    assert_eq!((ended.verdict, ended.cause.unwrap().kind.as_str()), (Verdict::Failed, "host-silent"));
+    assert_eq!(begun.elapsed(), LOOK);
     assert!(scene.host.state().log.is_empty() && scene.host.state().saved.is_empty());
 }
 
