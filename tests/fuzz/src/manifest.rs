@@ -1,16 +1,39 @@
-//! Manifests that say where an image's signatures are, as a registry answers them.
+//! Manifests that say where an image's signatures are, or what it consists of, as a registry answers them.
+
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 use tagship_core::reference::Digest;
 use tagship_core::registry::{Manifest, OCI_INDEX, OCI_MANIFEST};
 use tagship_core::signature::fetch;
+use tagship_host::deploy::{Contents, Described};
 
 use super::{same_as_serde_json, told};
 
 /// Reads bytes as a `.sig` manifest, as the index of what refers to an image, and as the manifest of a bundle in it.
-/// Says whether they name a signature.
+/// Says whether they name a signature. Reads them, too, as what says how much room an image takes.
 pub(crate) fn run(bytes: &[u8]) -> bool {
+    contents(bytes);
     layers(bytes) | index(bytes) | bundle(bytes)
+}
+
+fn contents(bytes: &[u8]) {
+    let document = || serde_json::from_slice::<Value>(bytes).expect("what was read is JSON");
+    match Described::parse(bytes, "amd64") {
+        Some(Described::Image { config, sizes }) => {
+            assert_eq!(document()["config"]["digest"].as_str(), Some(config.to_string().as_str()));
+            let layers = document()["layers"].as_array().map_or(0, Vec::len);
+            assert_eq!(sizes.len(), layers, "a size for each layer");
+        }
+        Some(Described::Platform(image)) => named(&[image], &document()["manifests"]),
+        None => {}
+    }
+    for sizes in [&[][..], &[7], &[7, u64::MAX]] {
+        let Some(contents) = Contents::new(sizes, bytes) else { continue };
+        let names = document()["rootfs"]["diff_ids"].as_array().map_or(0, Vec::len);
+        assert_eq!(names, sizes.len(), "a name for each size");
+        assert!(contents.missing(&BTreeSet::new()) >= sizes.iter().copied().max().unwrap_or(0).min(7));
+    }
 }
 
 fn layers(bytes: &[u8]) -> bool {
