@@ -18,8 +18,8 @@ use tokio::{
 /// The largest answer that is read: a healthcheck's log holds a few outputs of some hundred bytes.
 const LARGEST: u64 = 1024 * 1024;
 
-/// The longest wait for an answer: as long as a busy machine may take for the slowest call, a healthcheck's recorded run.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The longest wait for an answer: as long as a busy machine may take. A pull has no such limit.
+pub(crate) const LOOK: Duration = Duration::from_secs(30);
 
 /// The kind of error when the engine is gone, or does not answer.
 pub(crate) const UNREACHABLE: &str = "engine-unreachable";
@@ -62,7 +62,7 @@ pub(crate) async fn within<T>(patience: Duration, call: impl Future<Output = Res
 /// Asks Podman's own API, which the client has no calls for, and returns the status and body of the answer.
 ///
 /// HTTP/1.0, so that the answer ends with the connection and is never chunked.
-pub(crate) async fn get(socket: &Path, path: &str) -> io::Result<(u16, Vec<u8>)> {
+pub(crate) async fn get(socket: &Path, path: &str, patience: Duration) -> io::Result<(u16, Vec<u8>)> {
     let exchange = async {
         let mut stream = UnixStream::connect(socket).await?;
         stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).await?;
@@ -70,8 +70,8 @@ pub(crate) async fn get(socket: &Path, path: &str) -> io::Result<(u16, Vec<u8>)>
         stream.take(LARGEST).read_to_end(&mut answer).await?;
         Ok::<_, io::Error>(answer)
     };
-    let silent = || io::Error::new(ErrorKind::TimedOut, format!("no answer within {} s", PATIENCE.as_secs()));
-    let answer = timeout(PATIENCE, exchange).await.map_err(|_| silent())??;
+    let silent = || io::Error::new(ErrorKind::TimedOut, format!("it does not answer within {} s", patience.as_secs()));
+    let answer = timeout(patience, exchange).await.map_err(|_| silent())??;
     parse(&answer).ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "no HTTP answer"))
 }
 
@@ -124,7 +124,7 @@ mod tests {
         let path = dir.path().join("engine.sock");
         let listener = tokio::net::UnixListener::bind(&path).unwrap();
         let server = tokio::spawn(async move { drop(listener.accept().await.unwrap()) });
-        assert!(get(&path, "/").await.is_err());
+        assert!(get(&path, "/", LOOK).await.is_err());
         server.await.unwrap();
     }
 
@@ -133,6 +133,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("engine.sock");
         let _listener = tokio::net::UnixListener::bind(&path).unwrap();
-        assert_eq!(get(&path, "/").await.unwrap_err().kind(), ErrorKind::TimedOut);
+        assert_eq!(get(&path, "/", LOOK).await.unwrap_err().kind(), ErrorKind::TimedOut);
     }
 }

@@ -55,6 +55,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long the engine may take to show that it is there.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// How long it may take for a healthcheck's recorded run, the slowest of its calls.
+const RECORD: Duration = Duration::from_secs(120);
+
 /// How much of a probe's output is kept.
 const OUTPUT: usize = 500;
 
@@ -92,11 +95,11 @@ impl Engine {
         Self { docker, socket }
     }
 
-    /// The newest container of a unit; while it is being replaced there may be none.
-    async fn newest(&self, service: &ServiceName) -> Result<Option<Inspected>, ContainersError> {
+    /// The newest container of a unit, as far as the engine says so in time; while it is being replaced there may be none.
+    async fn newest(&self, service: &ServiceName, patience: Duration) -> Result<Option<Inspected>, ContainersError> {
         let filters = serde_json::json!({ "label": [format!("PODMAN_SYSTEMD_UNIT={}", service.unit())] });
         let path = format!("containers/json?all=true&filters={}", engine::query(&filters.to_string()));
-        let listed: Option<Vec<Listed>> = self.ask("find", service, &path).await?;
+        let listed: Option<Vec<Listed>> = self.ask("find", service, &path, patience).await?;
         let Some(newest) = listed.into_iter().flatten().max_by_key(|container| container.started) else {
             return Ok(None);
         };
@@ -105,16 +108,13 @@ impl Engine {
 
     /// What Podman knows about a container; it may be gone.
     async fn inspect(&self, service: &ServiceName, id: &str) -> Result<Option<Inspected>, ContainersError> {
-        self.ask("inspect", service, &format!("containers/{id}/json")).await
+        self.ask("inspect", service, &format!("containers/{id}/json"), engine::LOOK).await
     }
 
     /// The engine answers.
     async fn answers(&self, service: &ServiceName, container: &ContainerId) -> Result<(), ContainersError> {
-        let asked = timeout(ANSWER, self.inspect(service, container.as_str())).await;
-        asked.map(|answer| answer.map(drop)).unwrap_or_else(|_| {
-            let words = format!("the engine does not answer within {} s", ANSWER.as_secs());
-            Err(ContainersError { action: "inspect", service: service.clone(), words, unreachable: true })
-        })
+        let path = format!("containers/{container}/json");
+        self.ask::<serde::de::IgnoredAny>("inspect", service, &path, ANSWER).await.map(drop)
     }
 
     /// Asks Podman's own API, the only one whose words are all known here; nothing if there is no such container.
@@ -123,9 +123,10 @@ impl Engine {
         action: &'static str,
         service: &ServiceName,
         path: &str,
+        patience: Duration,
     ) -> Result<Option<T>, ContainersError> {
         let error = |words| ContainersError { action, service: service.clone(), words, unreachable: false };
-        let answer = engine::get(&self.socket, &format!("/v4.0.0/libpod/{path}")).await;
+        let answer = engine::get(&self.socket, &format!("/v4.0.0/libpod/{path}"), patience).await;
         let (status, body) =
             answer.map_err(|cause| ContainersError { unreachable: true, ..error(cause.to_string()) })?;
         if status == 404 {
@@ -242,7 +243,7 @@ impl Engine {
             return Ok(true);
         }
         let path = format!("containers/{container}/healthcheck");
-        let run: Option<Health> = self.ask("record the health of", service, &path).await?;
+        let run: Option<Health> = self.ask("record the health of", service, &path, RECORD).await?;
         Ok(run.is_some_and(|run| run.state() == HealthState::Healthy))
     }
 }
@@ -251,13 +252,14 @@ impl Containers for Engine {
     type Error = ContainersError;
 
     async fn find(&self, service: &ServiceName) -> Result<Option<ContainerFacts>, ContainersError> {
-        Ok(self.newest(service).await?.as_ref().map(Inspected::facts))
+        Ok(self.newest(service, engine::LOOK).await?.as_ref().map(Inspected::facts))
     }
 
     async fn prove(&self, want: Wanted<'_>) -> Result<Proof, Failure> {
         let fail = |kind, reason: String| Failure::new(kind, reason).at(want.service);
         let begun = Instant::now();
-        let found = self.newest(want.service).await.map_err(|error| Failure::of(&error).at(want.service))?;
+        let found =
+            self.newest(want.service, want.timeout).await.map_err(|error| Failure::of(&error).at(want.service))?;
         let Some(found) = found else {
             return Err(self.exited(want.service, Which::NewestBut(want.not), None).await.at(want.service));
         };

@@ -35,9 +35,6 @@ use crate::{
 /// The time in a kept image's name.
 const KEPT_TIME: &str = "%Y%m%dT%H%M%S%.3fZ";
 
-/// The longest wait for an answer about images; a pull has no such limit.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 /// The engine's image store, as one app uses it.
 #[derive(Debug, Clone)]
 pub struct LocalStore {
@@ -167,7 +164,7 @@ impl LocalStore {
 
     async fn list(&self) -> Result<Vec<ImageSummary>, ImagesError> {
         let options = ListImagesOptionsBuilder::default().all(false).build();
-        let listed = engine::within(PATIENCE, self.docker.list_images(Some(options))).await;
+        let listed = engine::within(engine::LOOK, self.docker.list_images(Some(options))).await;
         listed.map_err(|error| failed("list", "the images", &error))
     }
 
@@ -184,7 +181,7 @@ impl LocalStore {
     }
 
     async fn inspect(&self, name: &str) -> Result<Option<ImageInspect>, ImagesError> {
-        match engine::within(PATIENCE, self.docker.inspect_image(name)).await {
+        match engine::within(engine::LOOK, self.docker.inspect_image(name)).await {
             Ok(found) => Ok(Some(found)),
             Err(error) if engine::is_absent(&error) => Ok(None),
             Err(error) => Err(failed("inspect", name, &error)),
@@ -193,7 +190,7 @@ impl LocalStore {
 
     async fn tag(&self, image: &ImageId, repository: &str, tag: &str) -> Result<(), ImagesError> {
         let options = TagImageOptionsBuilder::default().repo(repository).tag(tag).build();
-        let tagged = engine::within(PATIENCE, self.docker.tag_image(image.as_str(), Some(options))).await;
+        let tagged = engine::within(engine::LOOK, self.docker.tag_image(image.as_str(), Some(options))).await;
         tagged.map_err(|error| failed("name an image", &format!("{repository}:{tag}"), &error))
     }
 
@@ -210,7 +207,7 @@ impl LocalStore {
 
     async fn delete(&self, name: &str) -> Result<(), EngineError> {
         let options = RemoveImageOptionsBuilder::default().force(false).build();
-        engine::within(PATIENCE, self.docker.remove_image(name, Some(options), None)).await.map(drop)
+        engine::within(engine::LOOK, self.docker.remove_image(name, Some(options), None)).await.map(drop)
     }
 
     /// The image, if the store has it under exactly this digest.
@@ -243,7 +240,7 @@ impl Store for LocalStore {
     type Error = ImagesError;
 
     async fn rooms(&self) -> Result<Vec<Room>, ImagesError> {
-        let answer = engine::get(&self.socket, "/v4.0.0/libpod/info").await;
+        let answer = engine::get(&self.socket, "/v4.0.0/libpod/info", engine::LOOK).await;
         let failed =
             |words: String| ImagesError::Unreachable { action: "ask for", name: "its directories".into(), words };
         let (status, body) = answer.map_err(|error| failed(error.to_string()))?;

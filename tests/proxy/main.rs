@@ -1,12 +1,13 @@
 //! fault-proxy: stands before an HTTP server and makes what goes wrong between a client and a server.
 //!
 //! ```text
-//! fault-proxy UPSTREAM ONLY FAULT…
+//! fault-proxy [--always] UPSTREAM ONLY FAULT…
 //! ```
 //!
 //! Listens on a free port of the loopback and prints its address; then a line a request: what it did, and the request's
 //! first line. A request whose first line contains ONLY gets the next fault; when there is none left, and for all other
-//! requests, it passes. It ends when its standard input does, with exit code 0 if every fault was made.
+//! requests, it passes; with `--always` the last fault is made again and again. It ends when its standard input does, with
+//! exit code 0 if every fault was made.
 //!
 //! One request a connection, bodies in memory: for tests, not for traffic.
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::indexing_slicing)]
@@ -35,24 +36,31 @@ struct Proxy {
 #[derive(Default)]
 struct State {
     faults: VecDeque<Fault>,
+    /// The fault that is made when no other is left.
+    always: Option<Fault>,
     /// What could not be done.
     failed: bool,
 }
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1).peekable();
+    let always = arguments.next_if(|word| word == "--always").is_some();
     let (Some(upstream), Some(only)) = (arguments.next(), arguments.next()) else {
-        eprintln!("fault-proxy UPSTREAM ONLY FAULT…");
+        eprintln!("fault-proxy [--always] UPSTREAM ONLY FAULT…");
         return ExitCode::from(2);
     };
-    let faults = match arguments.map(|word| word.parse()).collect() {
+    let faults: VecDeque<Fault> = match arguments.map(|word| word.parse()).collect() {
         Ok(faults) => faults,
         Err(error) => {
             eprintln!("fault-proxy: {error}");
             return ExitCode::from(2);
         }
     };
-    let proxy = Arc::new(Proxy { upstream, only, state: Mutex::new(State { faults, failed: false }) });
+    let proxy = Arc::new(Proxy {
+        upstream,
+        only,
+        state: Mutex::new(State { always: faults.back().filter(|_| always).cloned(), faults, failed: false }),
+    });
     if let Err(error) = listen(&proxy) {
         eprintln!("fault-proxy: {error}");
         return ExitCode::FAILURE;
@@ -94,6 +102,11 @@ impl Proxy {
         say(&format!("{fault}\t{}", request.first_line()));
         let answer = match fault {
             Fault::DropRequest => return Ok(()),
+            Fault::Stall => {
+                // Until the client has had enough.
+                let _ = client.read_to_end(&mut Vec::new());
+                return Ok(());
+            }
             Fault::Status(status) => Message::made_up(status),
             _ => self.forward(&request)?,
         };
@@ -105,14 +118,17 @@ impl Proxy {
                     .ok_or_else(|| io::Error::other(format!("no character {at} behind {after} in the answer")))?;
                 client.write_all(&answer.with(body).bytes())
             }
-            Fault::Pass | Fault::DropRequest | Fault::Status(_) => client.write_all(&answer.bytes()),
+            Fault::Pass | Fault::DropRequest | Fault::Stall | Fault::Status(_) => client.write_all(&answer.bytes()),
         }
     }
 
     fn next(&self, first_line: &str) -> Fault {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = first_line.contains(&self.only).then(|| state.faults.pop_front()).flatten();
-        due.unwrap_or(Fault::Pass)
+        if !first_line.contains(&self.only) {
+            return Fault::Pass;
+        }
+        let next = state.faults.pop_front().or_else(|| state.always.clone());
+        next.unwrap_or(Fault::Pass)
     }
 
     fn forward(&self, request: &Message) -> io::Result<Message> {

@@ -2,10 +2,12 @@
 //! must not come back. The names begin with the hazard's number in docs/hazards.md.
 
 pub(crate) mod action;
+pub(crate) mod amid;
 pub(crate) mod answers;
 pub(crate) mod burst;
 pub(crate) mod companion;
 pub(crate) mod directory;
+pub(crate) mod faults;
 pub(crate) mod health;
 pub(crate) mod images;
 pub(crate) mod outages;
@@ -15,6 +17,7 @@ pub(crate) mod units;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use tagship_tests::{Host, Mend, Ran};
 
@@ -41,7 +44,9 @@ await() {
   wait "$WATCH_PID" || true
 }
 # told ID WORDS: until the log of this request says so.
-told() { timeout 30 grep -q -m 1 -- "$2" < <(tail -n +1 -F "deploy-log.$1" 2>/dev/null); }
+told() {
+  timeout 30 grep -q -m 1 -- "$2" < <(tail -n +1 -F "deploy-log.$1" 2>/dev/null) || { echo "not told: $2"; cat "deploy-log.$1"; exit 1; }
+}
 running=$(jq -r .running.digest deploy-host) version=$(jq -r .running.tag deploy-host)
 "#;
 
@@ -106,6 +111,29 @@ impl Versions {
 /// Lets versions follow each other in any order.
 fn any_order(host: &Host) -> Mend<'_> {
     host.configured(r"sed -i 's/^verify:/verify:\n  downgrade: allow/' demo.yaml")
+}
+
+/// Makes each restart of demo-worker take a second longer, so that something can happen in it.
+fn slow(host: &Host) -> Mend<'_> {
+    let directory = "~/.config/systemd/user/demo-worker.service.d";
+    host.changed(
+        &format!("mkdir -p {directory}; printf '[Service]\\nExecStartPre=/bin/sleep 1\\n' >{directory}/slow.conf; systemctl --user daemon-reload"),
+        &format!("rm -r {directory}; systemctl --user daemon-reload"),
+    )
+}
+
+/// Deploys this version, does this in the middle of a restart, and gives the answer.
+fn amid(host: &Host, version: &Version, act: &str) -> Ran {
+    let request = id();
+    shell(
+        host,
+        &format!(
+            "request={request}; put $request {} {}; told {request} '\"demo-worker\",\"event\":\"restart\"'; {act}
+             await '[ -e deploy-status.{request} ]'; cat deploy-status.{request} deploy-log.{request}",
+            version.tag, version.digest
+        ),
+    )
+    .within(Duration::from_secs(60))
 }
 
 /// Counts the companion's runs, in `~/runs`: a line for each.

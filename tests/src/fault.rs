@@ -11,6 +11,8 @@ pub enum Fault {
     Pass,
     /// The connection is closed; the server never hears of it.
     DropRequest,
+    /// The connection stays open, and nothing ever comes; the server never hears of it.
+    Stall,
     /// It is forwarded, and the connection is closed instead of answered.
     LoseAnswer,
     /// It is forwarded, and the connection is closed in the middle of the answer's body.
@@ -18,7 +20,8 @@ pub enum Fault {
     /// It is answered with this status in the server's stead.
     Status(u16),
     /// It is forwarded, and one character of the answer is changed: the one this far behind the first `after` in its
-    /// body. Digits stay digits and letters letters, so that what is changed is the meaning and not the form.
+    /// body, whose beginning an empty `after` stands for. Digits stay digits and letters letters, so that what is
+    /// changed is the meaning and not the form.
     Alter {
         /// What the character stands behind.
         after: String,
@@ -37,7 +40,11 @@ impl Fault {
     /// The answer's body with its character changed; `None` where there is no such character.
     #[must_use]
     pub fn altered(after: &str, at: usize, body: &[u8]) -> Option<Vec<u8>> {
-        let start = body.windows(after.len()).position(|part| part == after.as_bytes())? + after.len();
+        let found = match after.len() {
+            0 => 0,
+            length => body.windows(length).position(|part| part == after.as_bytes())?,
+        };
+        let start = found + after.len();
         let skipped = body[start..].iter().take_while(|byte| b" \"[".contains(byte)).count();
         let place = start + skipped + at;
         let mut body = body.to_vec();
@@ -66,6 +73,7 @@ impl fmt::Display for Fault {
         match self {
             Self::Pass => f.write_str("pass"),
             Self::DropRequest => f.write_str("drop-request"),
+            Self::Stall => f.write_str("stall"),
             Self::LoseAnswer => f.write_str("lose-answer"),
             Self::CutAnswer => f.write_str("cut-answer"),
             Self::Status(status) => write!(f, "status={status}"),
@@ -82,6 +90,7 @@ impl FromStr for Fault {
         Ok(match text.split_once('=') {
             None if text == "pass" => Self::Pass,
             None if text == "drop-request" => Self::DropRequest,
+            None if text == "stall" => Self::Stall,
             None if text == "lose-answer" => Self::LoseAnswer,
             None if text == "cut-answer" => Self::CutAnswer,
             Some(("status", status)) => Self::Status(status.parse().map_err(|_| unknown())?),
@@ -103,6 +112,7 @@ mod tests {
         for fault in [
             Fault::Pass,
             Fault::DropRequest,
+            Fault::Stall,
             Fault::LoseAnswer,
             Fault::CutAnswer,
             Fault::Status(503),
@@ -130,6 +140,7 @@ mod tests {
         }
         assert_eq!(Fault::altered("\"absent\":", 0, body), None);
         assert_eq!(Fault::altered("\"size\":", 9, body), None);
+        assert_eq!(Fault::altered("", 1, b"abc").unwrap(), b"acc");
     }
 
     #[test]

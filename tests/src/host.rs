@@ -153,7 +153,8 @@ impl Host {
             "cd ~/tagship/demo && boot=$(cat /proc/sys/kernel/random/boot_id) && until=$(date -u -d '+10 min' +%FT%TZ) &&
              printf '%s\\n' '{tag}' 'Request: {id}' 'Image: {IMAGE}' 'Digest: {digest}' \"Not-After: $until\" \"Boot: $boot\" >.new-{id} &&
              mv -n .new-{id} deploy-request.{id} &&
-             systemctl --user start tagship@demo.service && cat deploy-status.{id} deploy-log.{id}"
+             {{ systemctl --user start tagship@demo.service || {{ journalctl --user -u tagship@demo -n 20 -o cat --no-pager; false; }}; }} &&
+             cat deploy-status.{id} deploy-log.{id}"
         ))
     }
 

@@ -22,8 +22,20 @@ impl Proxy {
     /// # Panics
     /// When it does not start.
     pub fn start(host: &Host, program: &str, upstream: &str, only: &str, faults: &[Fault]) -> Self {
+        Self::with(host, program, &[upstream, only], faults)
+    }
+
+    /// The same, with one fault for each of those requests, however many come; there must be one.
+    ///
+    /// # Panics
+    /// As [`Proxy::start`].
+    pub fn start_always(host: &Host, program: &str, upstream: &str, only: &str, fault: &Fault) -> Self {
+        Self::with(host, program, &["--always", upstream, only], std::slice::from_ref(fault))
+    }
+
+    fn with(host: &Host, program: &str, arguments: &[&str], faults: &[Fault]) -> Self {
         let mut command = host.in_network(program);
-        command.args([upstream, only]).args(faults.iter().map(Fault::to_string));
+        command.args(arguments).args(faults.iter().map(Fault::to_string));
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("starting the proxy");
         let mut output = BufReader::new(child.stdout.take().expect("its output"));
         let mut address = String::new();

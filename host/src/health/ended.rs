@@ -66,8 +66,11 @@ impl Engine {
         container: &ContainerId,
         error: &ContainersError,
     ) -> Failure {
-        if self.inspect(service, container.as_str()).await.is_ok_and(|found| found.is_some_and(|it| it.state.running)) {
-            return Failure::of(error);
+        match self.inspect(service, container.as_str()).await {
+            Ok(Some(found)) if found.state.running => return Failure::of(error),
+            // Nobody can say how the container is.
+            Err(silence) if silence.unreachable => return Failure::of(&silence),
+            Ok(_) | Err(_) => {}
         }
         let code = timeout(END, self.ended(container)).await.ok().flatten();
         self.exited(service, Which::This(container), code).await
@@ -88,7 +91,7 @@ impl Engine {
         let filters = serde_json::json!({ "type": ["container"], "event": ["died"], "label": [label] });
         let filters = engine::query(&filters.to_string());
         let path = format!("/v4.0.0/libpod/events?stream=false&since={LATELY}&filters={filters}");
-        let (status, body) = timeout(PATIENCE, engine::get(&self.socket, &path)).await.ok()?.ok()?;
+        let (status, body) = engine::get(&self.socket, &path, PATIENCE).await.ok()?;
         let died = podman::deaths(&body).filter(|_| status == 200);
         let died = died.filter(|died| match which {
             Which::This(container) => died.container() == container.as_str(),

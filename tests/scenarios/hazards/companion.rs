@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tagship_tests::{Host, Mend, SERVICES, Scenario};
 
-use super::{Versions, any_order, id, shell, systemd::slow};
+use super::{Versions, any_order, id, shell, slow};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("a_trace_shows_where_a_deploys_time_goes", a_trace_shows_where_a_deploys_time_goes),

@@ -66,16 +66,16 @@ fn h42_a_full_disk_in_the_pull(host: &Host) {
             .text
     };
     let named = names();
-    {
-        // Podman puts what it fetches there first.
-        let _full = host.changed_by_root(
-            "mount -t tmpfs -o size=4k,mode=1777 full /var/tmp; head -c 4096 /dev/zero >/var/tmp/full",
-            "umount -l /var/tmp",
-        );
-        host.ask(&other.tag, &other.digest).ok().says("fail ").says("Kind: pull").says("no space left on device");
+    // Podman puts what it fetches there first. What is full of bytes is seen before; what is full of files is not.
+    for (full, kind, reason) in [
+        ("size=4k full /var/tmp; head -c 4096 /dev/zero >/var/tmp/full", "no-space", "0 bytes are free"),
+        ("size=1g,nr_inodes=1 full /var/tmp", "pull", "no space left on device"),
+    ] {
+        let _full = host.changed_by_root(&format!("mount -t tmpfs -o mode=1777,{full}"), "umount -l /var/tmp");
+        host.ask(&other.tag, &other.digest).ok().says("fail ").says(&format!("Kind: {kind}")).says(reason);
+        assert_eq!(before, host.state());
+        assert_eq!(named, names());
     }
-    assert_eq!(before, host.state());
-    assert_eq!(named, names());
     // What ran still starts, and with room again it works.
     host.app("systemctl --user restart demo-flower || { journalctl --user --no-pager -n 40; exit 1; }").ok();
     host.ask(&other.tag, &other.digest).ok().says("Outcome: deployed");

@@ -1,39 +1,14 @@
 //! The service manager's jobs, bus and very process, changed under a deploy.
 
-use std::time::Duration;
+use tagship_tests::{Host, Scenario};
 
-use tagship_tests::{Host, Mend, Ran, Scenario};
-
-use super::{Version, Versions, any_order, id, shell};
+use super::{Version, Versions, amid, any_order, slow};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("h41_a_cancelled_job_is_no_success", h41_a_cancelled_job_is_no_success),
     ("h41_a_manager_that_reloads_and_restarts_is_asked_anew", h41_a_manager_that_reloads_and_restarts),
     ("h41_a_bus_that_drops_is_never_waited_for", h41_a_bus_that_drops_is_never_waited_for),
 ];
-
-/// Makes each restart of demo-worker take a second longer, so that something can happen in it.
-pub(super) fn slow(host: &Host) -> Mend<'_> {
-    let directory = "~/.config/systemd/user/demo-worker.service.d";
-    host.changed(
-        &format!("mkdir -p {directory}; printf '[Service]\\nExecStartPre=/bin/sleep 1\\n' >{directory}/slow.conf; systemctl --user daemon-reload"),
-        &format!("rm -r {directory}; systemctl --user daemon-reload"),
-    )
-}
-
-/// Deploys this version, does this in the middle of a restart, and gives the answer.
-fn amid(host: &Host, version: &Version, act: &str) -> Ran {
-    let request = id();
-    shell(
-        host,
-        &format!(
-            "put {request} {} {}; told {request} '\"demo-worker\",\"event\":\"restart\"'; {act}
-             await '[ -e deploy-status.{request} ]'; cat deploy-status.{request} deploy-log.{request}",
-            version.tag, version.digest
-        ),
-    )
-    .within(Duration::from_secs(60))
-}
 
 fn h41_a_cancelled_job_is_no_success(host: &Host) {
     let before = host.baseline();

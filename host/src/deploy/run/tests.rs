@@ -222,7 +222,7 @@ impl Report for Host {
 struct Disk<'h>(&'h Host);
 
 impl Journal for Disk<'_> {
-    fn save(&mut self, entry: &InFlight) -> Result<(), Box<dyn tagship_core::explain::Explain + Send + Sync>> {
+    fn save(&mut self, entry: &InFlight) -> Result<(), Box<dyn Explain + Send + Sync>> {
         let mut state = self.0.state();
         if state.unwritable == Some(state.saved.len()) {
             return Err(Box::new(crate::state_dir::StateError::NoHome));
