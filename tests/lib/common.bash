@@ -24,7 +24,7 @@ needs_root() {
 
 # apt_install PACKAGE:COMMAND…  installs the packages whose command is missing, and says which.
 apt_install() {
-  local pair log missing=()
+  local pair log lock missing=()
   for pair; do
     command -v "${pair#*:}" >/dev/null || missing+=("${pair%%:*}")
   done
@@ -33,6 +33,8 @@ apt_install() {
   ((EUID == 0)) || cannot "${missing[*]}: installing packages needs root"
   say "installs with apt: ${missing[*]}"
   log=$(mktemp)
+  exec {lock}</var/lib/dpkg
+  flock "$lock" # one of us at a time: apt's list of packages has no patience of its own
   # Another apt may be at work, as it is on a machine that has just started.
   { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
     -o DPkg::Lock::Timeout=300 "${missing[@]}"; } >"$log" 2>&1 || {
@@ -40,6 +42,7 @@ apt_install() {
     rm -f "$log"
     cannot "apt could not install ${missing[*]}"
   }
+  exec {lock}<&-
   rm -f "$log"
 }
 

@@ -7,7 +7,7 @@ use tagship_tests::crash::{self, Attempt, Cut, Ground};
 use tagship_tests::{Host, Scenario, suite_on};
 
 fn main() -> ExitCode {
-    suite_on(&[|| crash::boot("crash"), || crash::boot("crash-2")], SCENARIOS)
+    suite_on(2, || crash::boot("crash"), SCENARIOS)
 }
 
 const SCENARIOS: &[Scenario] = &[

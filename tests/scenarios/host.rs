@@ -23,7 +23,8 @@ use tagship_tests::{Host, suite_on};
 
 fn main() -> ExitCode {
     suite_on(
-        &[|| Host::boot("scenarios"), || Host::boot("scenarios-2")],
+        2,
+        || Host::boot("scenarios"),
         &[
             release::SCENARIOS,
             build::SCENARIOS,

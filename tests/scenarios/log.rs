@@ -25,7 +25,7 @@ const KEY: &str = "/etc/containers/rekor.pub";
 
 fn boot() -> Host {
     let host = Host::boot("log");
-    host.tool("rekor", &["up", "log"]).ok().says(URL);
+    host.tool("rekor", &["up", host.name()]).ok().says(URL);
     host.app(&format!(
         "sed -i 's#rekor: \"off\"#rekor: required\\n  rekor-keys: [{KEY}]#' ~/.config/tagship/demo.yaml"
     ))
@@ -62,11 +62,11 @@ fn the_host_requires_the_log(host: &Host) {
 fn a_log_that_is_down_is_named(host: &Host) {
     recorded(host.release()).run().ok();
     let before = host.state().healthy();
-    host.tool("rekor", &["stop", "log"]).ok();
+    host.tool("rekor", &["stop", host.name()]).ok();
     let release = recorded(host.release());
     let tag = release.tag();
     let ran = release.run();
-    host.tool("rekor", &["up", "log"]).ok();
+    host.tool("rekor", &["up", host.name()]).ok();
     ran.exits(5).says(URL).says("hint:");
     assert_eq!(before, host.state());
     // Run again with the log back, the same version goes through.
@@ -78,9 +78,9 @@ fn h25_verifying_needs_no_log(host: &Host) {
     let tag = release.tag();
     release.run().ok();
     let digest = host.digest(&tag).unwrap();
-    host.tool("rekor", &["stop", "log"]).ok();
+    host.tool("rekor", &["stop", host.name()]).ok();
     let answer = host.ask(&tag, &digest);
-    host.tool("rekor", &["up", "log"]).ok();
+    host.tool("rekor", &["up", host.name()]).ok();
     answer.ok().says("Outcome: deployed");
 }
 

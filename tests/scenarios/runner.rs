@@ -32,7 +32,7 @@ fn boot() -> Host {
     // The released image, but with the binary built already: a compiler's image cannot be had without a network.
     let image = "FROM scratch\nCOPY ca-certificates.crt /etc/ssl/certs/ca-certificates.crt\nCOPY tagship /tagship\nENTRYPOINT [\"/tagship\"]\n";
     std::fs::write(action.path().join("Containerfile"), image).unwrap();
-    host.tool("runner", &["setup", "runner", "--action", action.path().to_str().unwrap()]).ok();
+    host.tool("runner", &["setup", host.name(), "--action", action.path().to_str().unwrap()]).ok();
     host
 }
 
@@ -45,7 +45,7 @@ fn programs() -> std::path::PathBuf {
 }
 
 fn push(host: &Host, tag: &str) -> Ran {
-    let ran = host.tool("runner", &["push", "runner", tag]);
+    let ran = host.tool("runner", &["push", host.name(), tag]);
     let secrets =
         host.app(". ~/ci.env; printf '%s\\n%s\\n' \"$TAGSHIP_KEY_PASSWORD\" \"$TAGSHIP_REGISTRY_TOKEN\"").ok();
     let key = host.app("sed -n 2p ~/cosign.key").ok();

@@ -26,7 +26,7 @@ const REFERRERS_IMAGE: &str = "registry.test:5010/chris/demo";
 
 fn boot() -> Host {
     let host = Host::boot("interop");
-    host.tool("rekor", &["up", "interop"]).ok().says(URL);
+    host.tool("rekor", &["up", host.name()]).ok().says(URL);
     let (cosign3, registry) = (host.tool_in_host("cosign3"), host.tool_in_host("referrers"));
     host.root(&format!("ln -s {cosign3} /usr/local/bin/cosign3")).ok();
     second_registry(&host, &registry);

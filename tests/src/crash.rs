@@ -186,7 +186,7 @@ impl<'a> Ground<'a> {
         self.host
             .app(&format!(
                 "set -eu; image=$(podman image inspect --format '{{{{.Id}}}}' {IMAGE}:{tag})
-                 for s in {services}; do podman inspect --format '{{{{.State.Health.Status}}}} {{{{.Image}}}}' $s; done | sort -u |
+                 podman inspect --format '{{{{.State.Health.Status}}}} {{{{.Image}}}}' {services} | sort -u |
                      diff - <(echo \"healthy $image\")"
             ))
             .ok();
@@ -210,15 +210,14 @@ impl<'a> Ground<'a> {
         let last = passed.last().map_or("", String::as_str);
         let ran = self.host.app(&format!(
             "set -eu
-             for s in {services}; do
-                 podman inspect --format '{{{{.State.Health.Status}}}} {{{{.Image}}}}' $s
-                 podman image inspect --format 'named {{{{.Id}}}}' localhost/demo:$s
-             done | sort -u
+             {{ podman inspect --format '{{{{.State.Health.Status}}}} {{{{.Image}}}}' {services}
+                podman image inspect --format 'named {{{{.Id}}}}' {names}; }} | sort -u
              systemctl --user is-active tagship@demo.path tagship@demo.timer
              ls -A ~/tagship/demo | grep -E 'request|trigger|claim|writing' || true
              grep -c '\"{id}\"' ~/.local/state/tagship/demo/history.jsonl || true
              cat ~/.local/state/tagship/demo/journal.json",
-            services = SERVICES.join(" ")
+            services = SERVICES.join(" "),
+            names = SERVICES.map(|service| format!("localhost/demo:{service}")).join(" ")
         ));
         let ran = ran.ok();
         let lines: Vec<&str> = ran.text.lines().collect();

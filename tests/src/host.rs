@@ -1,6 +1,5 @@
 //! A test host with the demo stack on it: booted once, told what to do, taken down at the end.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -23,7 +22,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// Boots a host of this name and puts the stack on it.
+    /// Boots a host of this name, with a number that no other host has, and puts the stack on it.
     ///
     /// # Panics
     /// When a tool of the harness fails; its output says why.
@@ -37,10 +36,15 @@ impl Host {
     /// As [`Host::boot`].
     pub fn boot_with(name: &str, stack: &[&str]) -> Self {
         let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("testhost");
-        let host = Self { name: name.to_owned(), tools, patch: AtomicU32::new(0) };
-        host.tool("testhost", &["up", name]).ok();
-        host.tool("stack", &[&["up", name], stack].concat()).ok();
+        let host = Self { name: own_name(name), tools, patch: AtomicU32::new(0) };
+        host.tool("testhost", &["up", host.name()]).ok();
+        host.tool("stack", &[&["up", host.name()], stack].concat()).ok();
         host
+    }
+
+    /// Its name, for the tools of the harness.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Where this machine keeps the host: its writable files and its state.
@@ -118,13 +122,18 @@ impl Host {
         Release::new(self, self.next_version())
     }
 
-    /// What runs now.
+    /// What runs now. All is asked in one go: it is asked all the time, and each program's start costs.
     pub fn state(&self) -> State {
-        let services = SERVICES
-            .iter()
-            .filter_map(|name| Some(((*name).to_owned(), self.service(name)?)))
-            .collect::<BTreeMap<_, _>>();
-        State { services, moving: self.digest("stable") }
+        const EACH: &str = "{{.Name}} {{.Id}} {{.Image}} {{if .State.Health}}{{.State.Health.Status}}{{end}}";
+        let ran = self.app(&format!(
+            "podman inspect --type container --format '{EACH}' {} 2>/dev/null\n{}",
+            SERVICES.join(" "),
+            digest("stable")
+        ));
+        State {
+            services: ran.text.lines().filter_map(service).collect(),
+            moving: ran.text.lines().find(|line| line.starts_with("sha256:")).map(str::to_owned),
+        }
     }
 
     /// A proven state to start a scenario from: what runs, or a first release when not all services do.
@@ -140,7 +149,7 @@ impl Host {
 
     /// The digest that the registry holds for a tag of the demo image.
     pub fn digest(&self, tag: &str) -> Option<String> {
-        let ran = self.app(&format!("skopeo inspect --format '{{{{.Digest}}}}' docker://{IMAGE}:{tag} 2>/dev/null"));
+        let ran = self.app(&digest(tag));
         (ran.code == 0).then(|| ran.trimmed().to_owned())
     }
 
@@ -158,27 +167,29 @@ impl Host {
         ))
     }
 
-    fn service(&self, name: &str) -> Option<Service> {
-        let ran = self.app(&format!(
-            "podman inspect --format '{{{{.Id}}}} {{{{.Image}}}} {{{{if .State.Health}}}}{{{{.State.Health.Status}}}}{{{{end}}}}' {name} 2>/dev/null"
-        ));
-        let mut words = ran.trimmed().split(' ').map(str::to_owned);
-        (ran.code == 0)
-            .then(|| {
-                Some(Service {
-                    container: words.next()?,
-                    image: words.next()?,
-                    health: words.next().unwrap_or_default(),
-                })
-            })
-            .flatten()
-    }
-
     fn enter(&self, flags: &[&str], script: &str) -> Ran {
         let mut command = Command::new(self.tools.join("testhost"));
         command.args(["run", &self.name]).args(flags).args(["--", "bash", "-c", script]);
         finish(script, command)
     }
+}
+
+/// A shell line that prints the digest of the demo image under a tag, and fails when there is none.
+fn digest(tag: &str) -> String {
+    format!("skopeo inspect --format '{{{{.Digest}}}}' docker://{IMAGE}:{tag} 2>/dev/null")
+}
+
+/// A service from its line: name, container, image, and health unless there is none.
+fn service(line: &str) -> Option<(String, Service)> {
+    let mut words = line.split(' ').map(str::to_owned);
+    let (name, container, image) = (words.next()?, words.next()?, words.next()?);
+    Some((name, Service { container, image, health: words.next().unwrap_or_default() }))
+}
+
+/// Names are the whole machine's, and another checkout's tests may boot hosts on it at the same time.
+fn own_name(name: &str) -> String {
+    static BOOTED: AtomicU32 = AtomicU32::new(0);
+    format!("{name}-{}-{}", std::process::id(), BOOTED.fetch_add(1, Ordering::Relaxed) + 1)
 }
 
 impl Drop for Host {

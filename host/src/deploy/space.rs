@@ -72,7 +72,7 @@ impl fmt::Display for Bytes {
         match units.iter().find(|(_, shift)| self.0 >> shift > 0) {
             // A tenth is enough, and rounded down it never shows more than there is.
             Some((unit, shift)) => {
-                let tenths = u128::from(self.0) * 10 >> shift;
+                let tenths = (u128::from(self.0) * 10) >> shift;
                 write!(f, "{}.{} {unit}", tenths / 10, tenths % 10)
             }
             None => write!(f, "{} bytes", self.0),
