@@ -9,6 +9,9 @@
 //! | --- | --- |
 //! | `kill N`, `kill NAME` | the process is killed (SIGKILL) |
 //! | `hold N`, `hold NAME` | it stands still for ever; a file with `.held` behind its name appears |
+//!
+//! A test in the same process has its own thread's places told to it by `watch`, and can do there what others would do
+//! in that moment, or end the work by unwinding.
 
 /// Marks a place: `what` is about to be done, or has been, to `which`, which nobody formats here.
 #[cfg(not(feature = "failpoints"))]
@@ -16,10 +19,11 @@
 pub fn pass(_what: &str, _which: impl std::fmt::Display) {}
 
 #[cfg(feature = "failpoints")]
-pub use armed::pass;
+pub use armed::{pass, unwatch, watch};
 
 #[cfg(feature = "failpoints")]
 mod armed {
+    use std::cell::Cell;
     use std::ffi::OsString;
     use std::fmt::Display;
     use std::fs::{self, File};
@@ -30,10 +34,31 @@ mod armed {
     /// How many places this process has passed.
     static PASSED: AtomicU32 = AtomicU32::new(0);
 
+    type Watcher = Box<dyn FnMut(&str)>;
+
+    thread_local! {
+        static WATCHER: Cell<Option<Watcher>> = const { Cell::new(None) };
+    }
+
+    /// Calls `watcher` with the name of each place that this thread passes, from now on.
+    pub fn watch(watcher: impl FnMut(&str) + 'static) {
+        WATCHER.set(Some(Box::new(watcher)));
+    }
+
+    /// Ends that.
+    pub fn unwatch() {
+        WATCHER.take();
+    }
+
     /// Marks a place: `what` is about to be done, or has been, to `which`.
     // A tool of tests has files of its own, and no reader to whom it could report an error.
     #[allow(clippy::disallowed_methods)]
     pub fn pass(what: &str, which: impl Display) {
+        // Not there while it is called: what it does itself passes places, too.
+        if let Some(mut watcher) = WATCHER.take() {
+            watcher(&format!("{what} {which}"));
+            WATCHER.set(Some(watcher));
+        }
         let Some(file) = std::env::var_os("TAGSHIP_FAILPOINTS") else { return };
         let place = format!("{what} {which}");
         let number = PASSED.fetch_add(1, Ordering::Relaxed) + 1;

@@ -357,4 +357,6 @@ fn open_handoff(settings: &Result<Settings, ConfigError>, otherwise: &Path) -> R
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;

@@ -26,7 +26,6 @@ use tagship_core::{
         fields::BootId,
         names::{Name, RequestId},
         status::Status,
-        watch::Watch,
     },
     reference::Tag,
 };
@@ -218,23 +217,24 @@ impl Inbox {
 
     /// Stops between two looks only: a claimed file is never left half read.
     async fn keep_taking(&self, mut stopped: oneshot::Receiver<()>) {
-        let mut watch = Watch::new(&self.shared.dir);
+        let mut watch = self.shared.watch();
         let mut heart = tokio::time::interval(HEARTBEAT);
         warn(self.take().await);
         loop {
             tokio::select! {
                 biased;
-                _ = &mut stopped => return,
+                _ = &mut stopped => break,
                 _ = heart.tick() => self.shared.beat(),
                 () = watch.changed(is_request) => {
                     warn(self.take().await);
                     tokio::select! {
-                        _ = &mut stopped => return,
+                        _ = &mut stopped => break,
                         () = tokio::time::sleep(BREATH) => {}
                     }
                 }
             }
         }
+        self.shared.state().watch = Some(watch);
     }
 
     /// Tries for a minute to write answers that could not be written. Whether to look for requests again.

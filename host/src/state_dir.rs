@@ -96,7 +96,8 @@ impl Explain for StateError {
                 _ => None,
             },
             Self::Damaged { path, .. } | Self::TooLarge { path } => Some(format!(
-                "restore {0} from a backup, or move it away: the mark is then taken anew from the next good deploy",
+                "if a newer tagship-host wrote {0}, install that one again; else restore it from a backup, or move it away: \
+                 the mark is then taken anew from the next good deploy",
                 path.display()
             )),
         }
@@ -213,13 +214,18 @@ impl StateDir {
         self.write(name, &bytes)
     }
 
-    /// Adds one line to a file of lines and waits until the disk has it.
+    /// Adds one line to a file of lines and waits until the disk has it. Of a file that has grown beyond 8 MiB the older
+    /// half is dropped.
     ///
     /// A crash can leave half a line at the end; the next one then starts on a line of its own.
     pub fn append(&self, name: &str, line: &str) -> Result<(), StateError> {
         let path = self.file(name);
         failpoint::pass("adds to", name);
-        append(&path, line).map_err(|source| StateError::Io { action: "write", path, source })
+        let appended = append(&path, line).and_then(|length| match length > LARGEST {
+            true => replace(&path, &read_end(&path, LARGEST / 2)?),
+            false => Ok(()),
+        });
+        appended.map_err(|source| StateError::Io { action: "write", path, source })
     }
 }
 
@@ -245,7 +251,8 @@ fn read_end(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes.split_off(start))
 }
 
-fn append(path: &Path, line: &str) -> io::Result<()> {
+/// How long the file is then, in bytes.
+fn append(path: &Path, line: &str) -> io::Result<u64> {
     use std::os::unix::fs::FileExt;
 
     let mut file = OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(path)?;
@@ -255,7 +262,8 @@ fn append(path: &Path, line: &str) -> io::Result<()> {
     }
     let broken = if last == *b"\n" { "" } else { "\n" };
     file.write_all(format!("{broken}{line}\n").as_bytes())?;
-    file.sync_all()
+    file.sync_all()?;
+    Ok(file.metadata()?.len())
 }
 
 #[cfg(test)]
@@ -290,6 +298,22 @@ pub(crate) mod tests {
         let (_temp, state) = fresh();
         fs::write(state.file("numbers"), "[1, ").unwrap();
         assert_eq!(state.read_json::<Vec<u8>>("numbers").unwrap_err().kind(), "state-damaged");
+    }
+
+    #[test]
+    fn a_file_of_lines_loses_its_older_half_when_it_is_large() {
+        let (_temp, state) = fresh();
+        let line = |number: usize| format!("{number:0>1000}");
+        let lines: String = (0..LARGEST as usize / 1001).map(|number| line(number) + "\n").collect();
+        fs::write(state.file("lines"), &lines).unwrap();
+        let last = lines.lines().count();
+        for number in last..last + 2 {
+            state.append("lines", &line(number)).unwrap();
+        }
+        let left = String::from_utf8(state.read("lines").unwrap().unwrap()).unwrap();
+        assert!(left.len() as u64 <= LARGEST / 2 + 2048, "{}", left.len());
+        assert!(left.lines().rev().zip((0..last + 2).rev()).all(|(kept, number)| kept == line(number)));
+        assert!(left.lines().count() > 4000);
     }
 
     #[test]

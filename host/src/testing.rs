@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Display,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -16,6 +17,7 @@ use sigstore::crypto::signing_key::{
 };
 use tagship_core::{
     explain::Explain,
+    failpoint,
     reference::{Digest, Repository, Tag},
     registry::RegistryError,
     signature::{
@@ -152,10 +154,23 @@ pub(crate) struct State {
     pub(crate) size: u64,
     /// What happens on the host while a set of services settles.
     pub(crate) in_settle: Option<Box<dyn FnOnce() + Send>>,
+    /// How long whatever is asked of this world takes.
+    pub(crate) pace: Duration,
+    /// What was put in place because its signature was verified.
+    pub(crate) placed: BTreeSet<ImageId>,
+    /// What all services ran together after a restart, each time anew.
+    pub(crate) moments: Vec<ImageId>,
     /// What the system journal was told.
     pub(crate) verdicts: Vec<Verdict>,
     /// For which images older ones were removed, and how many answers there were by then.
     pub(crate) tidied: Vec<(ImageId, usize)>,
+}
+
+impl State {
+    fn running(&self) -> Option<ImageId> {
+        let images: BTreeSet<&ImageId> = self.runs.values().map(|(image, _)| image).collect();
+        images.first().filter(|_| images.len() == 1).map(|image| (*image).clone())
+    }
 }
 
 impl World {
@@ -175,24 +190,35 @@ impl World {
 
     /// What all services run, if it is one image.
     pub(crate) fn running(&self) -> Option<ImageId> {
-        let images: BTreeSet<ImageId> = self.state().runs.values().map(|(image, _)| image.clone()).collect();
-        images.first().filter(|_| images.len() == 1).cloned()
+        self.state().running()
+    }
+
+    /// Something is asked of this world: others have the time to do something, too, and a test to end it all.
+    async fn passes(&self, what: &str, which: impl Display) {
+        failpoint::pass(what, which);
+        let pace = self.state().pace;
+        if pace > Duration::ZERO {
+            tokio::time::sleep(pace).await;
+        }
     }
 }
 
 impl Registry for World {
     async fn resolve(&self, tag: &Tag) -> Result<Option<Digest>, RegistryError> {
+        self.passes("asks the registry for", tag).await;
         down(&self.state())?;
         Ok(self.state().tags.get(tag).copied())
     }
 
     async fn contents(&self, digest: Digest) -> Result<Option<Contents>, RegistryError> {
+        self.passes("asks what is in", digest).await;
         down(&self.state())?;
         let config = format!(r#"{{"rootfs":{{"diff_ids":["{digest}"]}}}}"#);
         Ok(Contents::new(&[self.state().size], config.as_bytes()))
     }
 
     async fn check(&self, expected: &Expectation, policy: &Policy) -> Result<Verified, CheckError> {
+        self.passes("fetches the signatures of", expected.digest).await;
         let state = self.state();
         let image = tagship_core::reference::ImageRef::pinned(&expected.repository, &expected.digest);
         down(&state).map_err(|source| tagship_core::signature::FetchError::Registry { image, source })?;
@@ -256,6 +282,7 @@ impl Units for World {
     type Error = Silent;
 
     async fn inspect(&self, service: &ServiceName) -> Result<UnitFacts, Silent> {
+        self.passes("inspects", service).await;
         let active = if self.state().runs.contains_key(service) { "active" } else { "inactive" };
         Ok(UnitFacts {
             load: if self.state().unknown.contains(service) { "not-found" } else { "loaded" }.into(),
@@ -268,16 +295,23 @@ impl Units for World {
     }
 
     async fn restart(&self, service: &ServiceName) -> Result<(), Silent> {
-        let mut state = self.state();
-        state.restarts += 1;
-        let container = state.restarts;
-        if let Some(image) = state.names.get(&format!("localhost/app:{service}")).cloned() {
-            state.runs.insert(service.clone(), (image, container));
+        self.passes("restarts", service).await;
+        {
+            let mut state = self.state();
+            state.restarts += 1;
+            let container = state.restarts;
+            if let Some(image) = state.names.get(&format!("localhost/app:{service}")).cloned() {
+                state.runs.insert(service.clone(), (image, container));
+                let running = state.running();
+                state.moments.extend(running);
+            }
         }
+        self.passes("has restarted", service).await;
         Ok(())
     }
 
     async fn stop(&self, service: &ServiceName) -> Result<(), Silent> {
+        self.passes("stops", service).await;
         self.state().runs.remove(service);
         Ok(())
     }
@@ -291,18 +325,22 @@ impl Store for World {
     type Error = Silent;
 
     async fn rooms(&self) -> Result<Vec<Room>, Silent> {
+        self.passes("asks for", "room").await;
         Ok(vec![Room { directory: "/store".into(), device: 1, free: self.state().free }])
     }
 
     async fn layers(&self) -> Result<BTreeSet<Digest>, Silent> {
+        self.passes("asks for", "layers").await;
         Ok(BTreeSet::new())
     }
 
     async fn pull(&self, verified: &Verified, _: &(dyn Fn(&str) + Sync)) -> Result<Pulled, Silent> {
+        self.passes("pulls", verified.digest()).await;
         Ok(Pulled::new(verified, image_of(verified.digest()), true))
     }
 
     async fn resolve(&self, name: &LocalName) -> Result<Option<ImageId>, Silent> {
+        self.passes("resolves", name).await;
         Ok(self.state().names.get(&name.to_string()).cloned())
     }
 
@@ -311,11 +349,20 @@ impl Store for World {
     }
 
     async fn place(&self, leave: Leave<'_>, name: &LocalName) -> Result<(), Silent> {
-        self.state().names.insert(name.to_string(), leave.image().clone());
+        self.passes("places", name).await;
+        {
+            let mut state = self.state();
+            state.names.insert(name.to_string(), leave.image().clone());
+            if let Leave::Verified(pulled) = leave {
+                state.placed.insert(pulled.image().clone());
+            }
+        }
+        self.passes("has placed", name).await;
         Ok(())
     }
 
     async fn forget(&self, name: &LocalName) -> Result<(), Silent> {
+        self.passes("forgets", name).await;
         self.state().names.remove(&name.to_string());
         Ok(())
     }
@@ -329,6 +376,7 @@ impl Containers for World {
     type Error = Silent;
 
     async fn find(&self, service: &ServiceName) -> Result<Option<ContainerFacts>, Silent> {
+        self.passes("finds the container of", service).await;
         let state = self.state();
         if state.engine_silent {
             return Err(Silent);
@@ -347,6 +395,7 @@ impl Containers for World {
     }
 
     async fn prove(&self, want: Wanted<'_>) -> Result<Proof, Failure> {
+        self.passes("proves", want.service).await;
         let state = self.state();
         match state.runs.get(want.service) {
             Some((image, container)) if image == want.image && !state.sick.contains(image) => Ok(Proof {

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tagship_tests::{Host, Mend, Ran};
+use tagship_tests::{Host, IMAGE, Mend, Ran};
 
 /// What every script here begins with.
 const SHELL: &str = r#"set -eu
@@ -106,6 +106,19 @@ impl Versions {
         let running = shell(host, "echo $running").ok();
         self.good.iter().find(|version| version.digest != running.trimmed()).expect("another one").clone()
     }
+}
+
+/// A good version that does not run now, and of which the store has only what all versions share.
+fn unknown(host: &Host) -> Version {
+    let other = Versions::of(host).other(host);
+    // By its identifier, which is its configuration's digest: what is kept for going back has names of other kinds.
+    host.app(&format!(
+        "image=$(skopeo inspect --raw docker://{IMAGE}@{} | jq -r .config.digest); podman rmi --force ${{image#*:}} 2>/dev/null ||
+         ! podman image exists ${{image#*:}}",
+        other.digest
+    ))
+    .ok();
+    other
 }
 
 /// Lets versions follow each other in any order.

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
 use tagship_core::reference::Digest;
 
 /// The most layers that are counted: storage drivers take 127 and less.
@@ -76,7 +77,7 @@ impl Described {
     /// Reads a manifest or an index, for an `architecture` by its name in OCI's documents; none if it is neither, or of
     /// another shape.
     pub fn parse(manifest: &[u8], architecture: &str) -> Option<Self> {
-        let Manifest { config, layers, manifests } = serde_json::from_slice(manifest).ok()?;
+        let Manifest { config, layers, manifests } = read(manifest)?;
         match config {
             Some(config) if layers.len() <= LAYERS => {
                 Some(Self::Image { config: config.digest, sizes: layers.into_iter().map(|layer| layer.size).collect() })
@@ -94,7 +95,7 @@ impl Described {
 impl Contents {
     /// Puts the sizes of a manifest and the names in its configuration together; none if they do not fit.
     pub fn new(sizes: &[u64], config: &[u8]) -> Option<Self> {
-        let config: Config = serde_json::from_slice(config).ok()?;
+        let config: Config = read(config)?;
         let diffs = config.rootfs.diff_ids;
         let fits = diffs.len() == sizes.len();
         let layers = diffs.into_iter().zip(sizes).map(|(diff, &size)| Layer { diff, size });
@@ -116,6 +117,12 @@ pub fn architecture() -> &'static str {
         "aarch64" => "arm64",
         other => other,
     }
+}
+
+/// All of it must be JSON, not only what is looked at.
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    let document: Value = serde_json::from_slice(bytes).ok()?;
+    T::deserialize(document).ok()
 }
 
 #[cfg(test)]

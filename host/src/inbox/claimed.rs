@@ -15,6 +15,7 @@ use tagship_core::{
         names::{Name, RequestId},
         request,
         status::{Outcome, Status},
+        watch::Watch,
     },
 };
 
@@ -47,12 +48,21 @@ pub(super) struct State {
     pub(super) logs: HashMap<RequestId, Progress>,
     /// The last plain request: another link to the same file is the same request.
     pub(super) last_plain: Option<Stamp>,
+    /// The watch over the directory while nobody waits with it: to end one and begin another takes the kernel
+    /// milliseconds.
+    pub(super) watch: Option<Watch>,
 }
 
 impl Shared {
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         // A panic while it was held leaves at worst a request waiting, which the ledger has.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A watch over the directory. Whoever has it puts it back.
+    pub(super) fn watch(&self) -> Watch {
+        let kept = self.state().watch.take();
+        kept.unwrap_or_else(|| Watch::new(&self.dir))
     }
 
     pub(super) fn beat(&self) {

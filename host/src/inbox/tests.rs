@@ -7,6 +7,7 @@ use tagship_core::{
         names::{STATUS, TRIGGER},
         request::Request,
         status::{FirstLine, Outcome},
+        watch::Watch,
     },
     reference::Digest,
 };

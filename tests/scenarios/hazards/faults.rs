@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tagship_tests::{Fault, Host, IMAGE, Mend, Proxy, Scenario};
 
-use super::{Version, Versions, amid, any_order, shell, slow};
+use super::{Versions, amid, any_order, shell, slow, unknown};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("fault_registry_fails_where_signatures_are_read", fault_registry_fails_where_signatures_are_read),
@@ -31,17 +31,6 @@ fn registry<'a>(host: &'a Host, only: &str, fault: &Fault) -> (Proxy, Mend<'a>) 
     };
     let mend = host.changed_by_root(&point(proxy.address()), &point(REGISTRY));
     (proxy, mend)
-}
-
-/// A version of which the store has only what all versions share.
-fn unknown(host: &Host) -> Version {
-    let other = Versions::of(host).other(host);
-    host.app(&format!(
-        "podman rmi --force {IMAGE}@{0} $(podman images -q --filter reference={IMAGE}:{1}) 2>/dev/null || true",
-        other.digest, other.tag
-    ))
-    .ok();
-    other
 }
 
 fn fault_registry_fails_where_signatures_are_read(host: &Host) {
