@@ -23,6 +23,8 @@ use tagship_core::registry::Target;
 use tagship_core::secret::Secret;
 use tagship_core::signature::Formats;
 
+use crate::signing::sign::Facts;
+
 pub use error::InputError;
 pub use origin::Origin;
 pub use parse::new_password;
@@ -187,6 +189,17 @@ impl Inputs {
     #[must_use]
     pub fn wants(&self, step: Step) -> bool {
         self.steps.contains(&step)
+    }
+
+    /// What a signature says of the image beside repository and digest.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        Facts {
+            tag: self.tag.clone(),
+            commit: self.origin.commit.clone(),
+            run: self.origin.run.clone(),
+            further: self.annotations.clone(),
+        }
     }
 
     /// Hands out each secret that must not show in a log, with the one form of it that only we know how to derive: the

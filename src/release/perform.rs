@@ -10,7 +10,6 @@ use super::held;
 use crate::failure::{Code, Failure};
 use crate::inputs::{Form, Inputs};
 use crate::log::Log;
-use crate::signing::sign::Facts;
 use crate::steps::deploy::Verdict;
 use crate::steps::preflight::Ready;
 use crate::steps::sign::SignStepError;
@@ -44,18 +43,13 @@ pub(super) async fn push(inputs: &Inputs, ready: &mut Ready, course: &mut Course
 }
 
 pub(super) async fn sign(inputs: &Inputs, ready: &mut Ready, course: &mut Course, log: &Log) -> Result<(), Failure> {
-    let facts = Facts {
-        tag: inputs.tag.clone(),
-        commit: inputs.origin.commit.clone(),
-        run: inputs.origin.run.clone(),
-        further: inputs.annotations.clone(),
-    };
+    let facts = inputs.facts();
     let registry = prepared(ready.registry.as_mut(), "the registry")?;
     let (client, repository) = (&registry.client, &inputs.image);
     let digest = prepared(course.digest, "the digest")?;
     let failed = |error: SignStepError| Failure::new(error.code(), error);
-    let lists = match registry.signatures.take() {
-        Some(lists) => lists,
+    let ahead = match registry.signatures.take() {
+        Some(ahead) => ahead,
         None => sign::look(client, repository, &digest, inputs.formats).await.map_err(|error| failed(error.into()))?,
     };
     let needs = sign::Needs {
@@ -67,7 +61,7 @@ pub(super) async fn sign(inputs: &Inputs, ready: &mut Ready, course: &mut Course
         log: ready.rekor.as_ref(),
         formats: inputs.formats,
     };
-    let verified = sign::run(needs, lists, log).await.map_err(failed)?;
+    let verified = sign::run(needs, ahead, log).await.map_err(failed)?;
     course.verified = Some(verified);
     Ok(())
 }

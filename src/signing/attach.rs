@@ -6,6 +6,7 @@
 
 mod bundle;
 mod layer;
+mod stored;
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use tagship_core::signature::{Attached, Format};
 
 pub use bundle::NewBundle;
 pub use layer::NewLayer;
+pub use stored::Stored;
 
 /// A signature, ready to be put beside its image.
 pub enum Attachment {
@@ -65,13 +67,13 @@ impl Attachment {
     pub async fn put(
         &self,
         client: &Client,
-        repository: &Repository,
-        digest: &Digest,
+        (repository, digest): (&Repository, &Digest),
         found: &Found,
+        stored: &Stored,
     ) -> Result<Duration, AttachError> {
         match self {
-            Self::Layer(new) => layer::put(client, repository, digest, new, found.manifest.as_ref()).await,
-            Self::Bundle(new) => bundle::put(client, repository, digest, new).await,
+            Self::Layer(new) => layer::put(client, (repository, digest), new, found.manifest.as_ref(), stored).await,
+            Self::Bundle(new) => bundle::put(client, (repository, digest), new, stored).await,
         }
     }
 }

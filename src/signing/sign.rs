@@ -109,6 +109,15 @@ impl Explain for SignError {
     }
 }
 
+/// The bytes that a signature in the older format is over.
+pub fn payload(repository: &Repository, digest: &Digest, annotations: &Annotations) -> Result<Vec<u8>, SignError> {
+    let payload = payload::encode(repository, digest, annotations).map_err(SignError::Payload)?;
+    if payload.len() > payload::MAX_LEN {
+        return Err(SignError::TooLong(payload.len()));
+    }
+    Ok(payload)
+}
+
 /// Signs a manifest's digest, in its repository, with annotations.
 pub fn sign(
     key: &SigningKey,
@@ -116,10 +125,7 @@ pub fn sign(
     digest: &Digest,
     annotations: &Annotations,
 ) -> Result<Signature, SignError> {
-    let payload = payload::encode(repository, digest, annotations).map_err(SignError::Payload)?;
-    if payload.len() > payload::MAX_LEN {
-        return Err(SignError::TooLong(payload.len()));
-    }
+    let payload = payload(repository, digest, annotations)?;
     let der = key.sign(&payload)?;
     Ok(Signature { payload, der, key: key.public().clone() })
 }

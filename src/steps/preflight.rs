@@ -2,7 +2,7 @@
 //! password, the build context, the host. All at once, and all failures are told.
 //!
 //! Changes nothing but an upload that is started in the registry and cancelled: nothing less shows whether a login may
-//! push.
+//! push. An image that is only signed has blobs of its signature uploaded ahead, which nothing names yet.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -55,8 +55,8 @@ pub struct Registry {
     pub credentials: Option<DockerCredentials>,
     /// What the version tag names.
     pub held: Option<Digest>,
-    /// The signatures of an image that is only signed: looked at while the key is opened.
-    pub signatures: Option<sign::Lists>,
+    /// The signatures of an image that is only signed: looked at and prepared while the key is opened.
+    pub signatures: Option<sign::Ahead>,
 }
 
 tagship_core::assert_secret!(Ready, Registry);
@@ -176,7 +176,8 @@ async fn reach_registry(
     let held = client.resolve(image, tag).await.map_err(lost)?;
     let signatures = match inputs.digest.or(held) {
         Some(digest) if inputs.wants(Step::Sign) && !inputs.wants(Step::Build) && !inputs.wants(Step::Push) => {
-            Some(sign::look(&client, image, &digest, inputs.formats).await.map_err(|error| failed(error.into()))?)
+            let prepared = sign::prepare(&client, image, &digest, inputs.formats, &inputs.facts()).await;
+            Some(prepared.map_err(|error| failed(error.into()))?)
         }
         _ => None,
     };

@@ -17,7 +17,7 @@ use tagship_core::signature::{
 
 use crate::failure::Code;
 use crate::log::Log;
-use crate::signing::attach::{self, AttachError, Attachment, NewBundle, NewLayer};
+use crate::signing::attach::{self, AttachError, Attachment, NewBundle, NewLayer, Stored};
 use crate::signing::key::SigningKey;
 use crate::signing::rekor::{self, RekorError};
 use crate::signing::sign::{self, Facts, SignError};
@@ -115,7 +115,15 @@ impl SignStepError {
 }
 
 /// What an image has of signatures in each format.
-pub type Lists = Vec<(Format, Found)>;
+type Lists = Vec<(Format, Found)>;
+
+/// What is done before the key is needed.
+pub struct Ahead {
+    lists: Lists,
+    stored: Stored,
+    /// When the image is signed, as the signature will say.
+    now: Timestamp,
+}
 
 /// Looks at what is there. May be done ahead: whatever changes meanwhile is read again before it is written over.
 ///
@@ -126,16 +134,40 @@ pub async fn look(
     repository: &Repository,
     digest: &Digest,
     formats: Formats,
-) -> Result<Lists, FetchError> {
+) -> Result<Ahead, FetchError> {
     let fetch = async |format| Ok((format, fetch::attached(client, repository, digest, format).await?));
-    try_join_all(formats.iter().map(fetch)).await
+    let lists = try_join_all(formats.iter().map(fetch)).await?;
+    Ok(Ahead { lists, stored: Stored::default(), now: Timestamp::now() })
+}
+
+/// Looks, and where there is no signature yet uploads what a new one needs but its own bytes.
+///
+/// # Errors
+/// As [`look`]. What cannot be uploaded, or may not be signed, is told when it is needed.
+pub async fn prepare(
+    client: &Client,
+    repository: &Repository,
+    digest: &Digest,
+    formats: Formats,
+    facts: &Facts,
+) -> Result<Ahead, FetchError> {
+    let Ahead { lists, now, .. } = look(client, repository, digest, formats).await?;
+    let annotations = facts.annotations(repository, now).ok();
+    let payload = annotations.and_then(|annotations| sign::payload(repository, digest, &annotations).ok());
+    let is_new = lists.iter().all(|(_, found)| found.attached.is_empty());
+    let stored = match payload {
+        Some(payload) if is_new => Stored::ahead(client, repository, &lists, &payload).await,
+        _ => Stored::default(),
+    };
+    Ok(Ahead { lists, stored, now })
 }
 
 /// Signs in each format, unless a signature by this key already says the same in it (tag, commit, further annotations)
 /// and counts: signing a re-run again would add one each time that says nothing new. Returns the signature as it was
 /// read back and verified; of several formats that of the older one.
-pub async fn run(needs: Needs<'_>, lists: Lists, log: &Log) -> Result<Verified, SignStepError> {
+pub async fn run(needs: Needs<'_>, ahead: Ahead, log: &Log) -> Result<Verified, SignStepError> {
     let Needs { client, repository, digest, facts, key, log: rekor, formats } = needs;
+    let Ahead { lists, stored, now } = ahead;
     let expected = Expectation { repository: repository.clone(), digest, tag: Some(facts.tag.clone()) };
     let policy = policy(key.public(), rekor, formats);
     let place = Place { client, expected: &expected, policy: &policy };
@@ -151,7 +183,6 @@ pub async fn run(needs: Needs<'_>, lists: Lists, log: &Log) -> Result<Verified, 
     } else {
         log.say(&format!("signs {digest} with the key {}", key.public().fingerprint()));
     }
-    let now = Timestamp::now();
     let annotations = facts.annotations(repository, now)?;
     let made = try_join_all(missing.iter().map(|(format, _)| make(*format, &needs, &annotations, now))).await?;
     for Made { index, .. } in &made {
@@ -161,7 +192,7 @@ pub async fn run(needs: Needs<'_>, lists: Lists, log: &Log) -> Result<Verified, 
     }
     made.iter().zip(&missing).try_for_each(|(made, (_, found))| made.attachment.fits(&image, found))?;
     let attachments = made.into_iter().map(|made| made.attachment).collect();
-    let mut put = place.put(attachments, missing, log).await?.into_iter();
+    let mut put = place.put(attachments, missing, stored, log).await?.into_iter();
     let results = before.into_iter().filter_map(|known| known.or_else(|| put.next()));
     // There is at least one format, so there is a result.
     results.collect::<Vec<_>>().into_iter().next().ok_or_else(|| place.lost())
@@ -223,13 +254,19 @@ impl Place<'_> {
 
     /// Puts signatures beside the image, of whose lists these were found, until they are found there, and verifies them
     /// as the host would. Gives them in the same order.
-    async fn put(&self, attachments: Vec<Attachment>, lists: Lists, log: &Log) -> Result<Vec<Verified>, SignStepError> {
+    async fn put(
+        &self,
+        attachments: Vec<Attachment>,
+        lists: Lists,
+        mut stored: Stored,
+        log: &Log,
+    ) -> Result<Vec<Verified>, SignStepError> {
         let Expectation { repository, digest, .. } = self.expected;
         let mut seen: Vec<Seen> = lists.into_iter().map(|(_, found)| Seen { found, verified: None }).collect();
         for attempt in 1..=ATTEMPTS {
             let (mut window, mut passing) = (Duration::ZERO, None);
             let missing = attachments.iter().zip(&seen).filter(|(_, seen)| seen.verified.is_none());
-            let put = missing.map(|(one, seen)| one.put(self.client, repository, digest, &seen.found));
+            let put = missing.map(|(one, seen)| one.put(self.client, (repository, digest), &seen.found, &stored));
             for outcome in join_all(put).await {
                 match outcome {
                     Ok(moment) => window = window.max(moment),
@@ -250,6 +287,8 @@ impl Place<'_> {
                 None => "another signer replaced the signature".to_owned(),
             };
             log.say(&format!("{why} (try {attempt} of {ATTEMPTS})"));
+            // Whatever it was, the next try relies on nothing that was done before.
+            stored = Stored::default();
             tokio::time::sleep(pause(attempt)).await;
         }
         Err(self.lost())

@@ -11,12 +11,12 @@ use tagship_core::signature::fetch::{List, MAX_BUNDLES, MAX_INDEX_LEN, parse_ind
 use tagship_core::signature::log::Recorded;
 use tagship_core::signature::{sigstore_bundle, statement};
 
-use super::{AttachError, Problem, members, take_list, written};
+use super::{AttachError, Problem, Stored, members, take_list, written};
 use crate::signing::sign::SignedStatement;
 
 /// Media type and content of a manifest's config that has nothing to say.
 const EMPTY_MEDIA_TYPE: &str = "application/vnd.oci.empty.v1+json";
-const EMPTY: &[u8] = b"{}";
+pub(super) const EMPTY: &[u8] = b"{}";
 
 /// By how many bytes at most an entry makes an index longer, of which it has about 500 itself.
 pub(super) const LONGEST_ENTRY: usize = 1024;
@@ -79,9 +79,9 @@ impl NewBundle {
 /// how long another signer's change of the list could have gone unseen.
 pub(super) async fn put(
     client: &Client,
-    repository: &Repository,
-    digest: &Digest,
+    (repository, digest): (&Repository, &Digest),
     bundle: &NewBundle,
+    stored: &Stored,
 ) -> Result<Duration, AttachError> {
     let image = || Box::new(ImageRef::pinned(repository, digest));
     let registry = |source| AttachError::Registry { image: image(), source };
@@ -90,7 +90,7 @@ pub(super) async fn put(
     let (subject, ..) = tokio::try_join!(
         client.manifest(repository, &target),
         client.put_blob(repository, &bundle.bytes),
-        client.put_blob(repository, EMPTY),
+        stored.put(client, repository, EMPTY),
     )
     .map_err(registry)?;
     let subject = subject.ok_or_else(|| AttachError::Gone { image: image() })?;

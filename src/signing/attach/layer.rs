@@ -11,7 +11,7 @@ use tagship_core::signature::json::JsonError;
 use tagship_core::signature::log::Entry;
 use tagship_core::signature::{KEY_ANNOTATION, Layer, SIGNATURE_ANNOTATION, bundle, payload};
 
-use super::{AttachError, Problem, members, take_list, written};
+use super::{AttachError, Problem, Stored, members, take_list, written};
 use crate::signing::sign::Signature;
 
 const CONFIG_MEDIA_TYPE: &str = "application/vnd.oci.image.config.v1+json";
@@ -75,10 +75,10 @@ const READS: u32 = 5;
 /// time.
 pub(super) async fn put(
     client: &Client,
-    repository: &Repository,
-    digest: &Digest,
+    (repository, digest): (&Repository, &Digest),
     layer: &NewLayer,
     known: Option<&Manifest>,
+    stored: &Stored,
 ) -> Result<Duration, AttachError> {
     let image = || Box::new(ImageRef::pinned(repository, digest));
     let registry = |source| AttachError::Registry { image: image(), source };
@@ -89,10 +89,10 @@ pub(super) async fn put(
         let merged = merge(existing.as_ref(), layer).map_err(|problem| problem.of(List::Signatures, image()))?;
         let Some(Merged { manifest, config }) = merged else { return Ok(Duration::ZERO) };
         let mut start = Instant::now();
-        let config = client.put_blob(repository, &config);
+        let config = stored.put(client, repository, &config);
         match reads {
-            0 => tokio::try_join!(config, client.put_blob(repository, &layer.payload)).map(drop),
-            _ => config.await.map(drop),
+            0 => tokio::try_join!(config, stored.put(client, repository, &layer.payload)).map(drop),
+            _ => config.await,
         }
         .map_err(registry)?;
         if reads < READS {
@@ -140,6 +140,11 @@ fn merge(existing: Option<&Manifest>, new: &NewLayer) -> Result<Option<Merged>, 
         return Err(Problem::Full { has, what: "bytes", read: MAX_MANIFEST_LEN });
     }
     Ok(Some(Merged { manifest, config }))
+}
+
+/// The config of a manifest whose only layer is this payload.
+pub(super) fn first_config(payload: &[u8]) -> Option<Vec<u8>> {
+    config(&[json!({ "digest": Digest::of(payload) })]).ok()
 }
 
 /// The config that cosign writes: one history entry and one diff id a layer. A payload is not compressed, so that its

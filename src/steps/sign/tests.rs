@@ -95,6 +95,74 @@ async fn signs_once_and_verifies() {
     assert_eq!(error.kind(), "no-signature");
 }
 
+/// How many blobs were uploaded.
+fn uploads(world: &World) -> usize {
+    world.store.lock().unwrap().asked.iter().filter(|line| line.starts_with("POST")).count()
+}
+
+async fn prepared(world: &World) -> Ahead {
+    let World { client, repository, digest, facts, .. } = world;
+    prepare(client, repository, digest, Formats::BOTH, facts).await.unwrap()
+}
+
+async fn sign_prepared(world: &World, ahead: Ahead) -> Verified {
+    let World { client, repository, digest, facts, key, .. } = world;
+    let needs = Needs { client, repository, digest: *digest, facts, key, log: None, formats: Formats::BOTH };
+    run(needs, ahead, &testing::log(Style::Plain).0).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_was_uploaded_ahead_is_named_by_nothing_and_not_uploaded_again() {
+    let world = World::new().await;
+    let ahead = prepared(&world).await;
+    assert_eq!((uploads(&world), world.layers(), world.bundles()), (3, 0, 0));
+    let verified = sign_prepared(&world, ahead).await;
+    assert_eq!(verified.digest(), world.digest);
+    // The bundle alone has the signature in it.
+    assert_eq!((uploads(&world), world.layers(), world.bundles()), (4, 1, 1));
+    assert!(!world.adds(&world.key, None).await);
+}
+
+#[tokio::test]
+async fn nothing_is_uploaded_ahead_for_an_image_that_has_a_signature() {
+    let world = World::new().await;
+    world.sign(&world.key, None).await.unwrap();
+    let before = uploads(&world);
+    let ahead = prepared(&world).await;
+    assert_eq!(uploads(&world), before);
+    sign_prepared(&world, ahead).await;
+    assert_eq!((uploads(&world), world.layers()), (before, 1));
+}
+
+#[tokio::test]
+async fn a_signature_that_came_in_between_is_kept() {
+    let world = World::new().await;
+    let ahead = prepared(&world).await;
+    world.sign(&SigningKey::generate().unwrap(), None).await.unwrap();
+    sign_prepared(&world, ahead).await;
+    assert_eq!((world.layers(), world.bundles()), (2, 2));
+    let store = world.store.lock().unwrap();
+    let manifest: Value = serde_json::from_slice(&store.manifests[world.digest.signature_tag().as_str()]).unwrap();
+    assert!(store.blobs.contains_key(manifest["config"]["digest"].as_str().unwrap()), "a config that is there");
+}
+
+#[tokio::test]
+async fn what_was_uploaded_ahead_and_is_gone_is_uploaded_again() {
+    let world = World::new().await;
+    let theirs =
+        br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","layers":[]}"#.to_vec();
+    let ahead = prepared(&world).await;
+    {
+        let mut store = world.store.lock().unwrap();
+        store.blobs.clear();
+        store.overwrites.push_back(theirs);
+    }
+    sign_prepared(&world, ahead).await;
+    let store = world.store.lock().unwrap();
+    let payload = store.layers(&world.digest)[0]["digest"].as_str().unwrap().to_owned();
+    assert!(store.blobs.contains_key(&payload));
+}
+
 #[tokio::test]
 async fn keeps_the_signatures_of_others() {
     let world = World::new().await;
