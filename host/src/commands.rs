@@ -9,7 +9,7 @@ use tagship_core::{engine, explain::Explain, handoff::status::Status};
 
 use crate::{
     cli::{Cli, Command},
-    config::{App, ConfigError, Places, Settings},
+    config::{App, ConfigError, Places, ServiceName, Settings},
     deploy::{Failure, ImageId},
     deploy_command::{self, CommandError, Configuration},
     desk::{Adapters, AdaptersOf, Desk, Host},
@@ -19,6 +19,7 @@ use crate::{
     journal::Journal,
     journald::{self, JournaldError},
     operate::{
+        guard::{self, GuardError},
         history,
         policy::{self, ContainersPlaces, PolicyError},
         recover, retry, rollback, status,
@@ -41,6 +42,9 @@ pub enum Error {
     /// There is nothing to go back to.
     #[error(transparent)]
     NothingEarlier(#[from] rollback::NothingEarlier),
+    /// A service may not start.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
     /// The system's journal could not be read.
     #[error(transparent)]
     Journald(#[from] JournaldError),
@@ -61,6 +65,7 @@ impl Error {
         match self {
             Self::Command(CommandError::Config(_)) => ExitCode::from(2),
             Self::Policy(error) if error.is_configuration() => ExitCode::from(2),
+            Self::Guard(error) if error.is_configuration() => ExitCode::from(2),
             _ => ExitCode::from(1),
         }
     }
@@ -83,6 +88,7 @@ impl Explain for Error {
         match self {
             Self::Command(error) => error.kind(),
             Self::NothingEarlier(error) => error.kind(),
+            Self::Guard(error) => error.kind(),
             Self::Policy(error) => error.kind(),
             Self::Journald(_) => "journald",
             Self::Unwritten(error) => error.kind(),
@@ -94,6 +100,7 @@ impl Explain for Error {
         match self {
             Self::Command(error) => error.hint(),
             Self::NothingEarlier(error) => error.hint(),
+            Self::Guard(error) => error.hint(),
             Self::Policy(error) => error.hint(),
             Self::Journald(_) => Some("`journalctl TAGSHIP_APP=APP` as this user must work".into()),
             Self::Unwritten(error) => error.hint(),
@@ -112,6 +119,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
             operate(&host, &app, &places, async |desk, settings| Ok(retry::run(desk, settings, &tag).await)).await
         }
         Command::Recover { app } => recover(&app).await,
+        Command::Guard { app, service } => guard(&app, &service, &places).await,
         Command::Rollback { app, list: true, .. } => {
             places.load(&app)?;
             report::output(&rollback::list(&History::open(&StateDir::open(&app)?)?))?;
@@ -236,6 +244,16 @@ async fn recover(app: &App) -> Result<ExitCode, Error> {
     let told = recover::run(store, entry).await;
     told.lines.iter().for_each(|(urgency, line)| report::line(*urgency, line));
     Ok(if told.all_back { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+async fn guard(app: &App, service: &ServiceName, places: &Places) -> Result<ExitCode, Error> {
+    let units = places.units(app)?;
+    let state = StateDir::open(app)?;
+    let pass = guard::run((app, &units), service, &state, guard::ask).await?;
+    if let Some((urgency, text)) = guard::remark(app, service, &pass, &state) {
+        report::line(urgency, &text);
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn lock(state: &StateDir) -> Result<Lock, StateError> {

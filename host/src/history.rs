@@ -13,6 +13,7 @@ use tagship_core::{
 };
 
 use crate::{
+    config::ServiceName,
     deploy::{ImageId, InFlight},
     state_dir::{StateDir, StateError},
     trust::{Rejected, Release, TrustState, order},
@@ -35,6 +36,9 @@ pub struct History {
     /// What the last good deploy found before its first effect: the way back where that was never verified.
     #[serde(default)]
     before: Option<InFlight>,
+    /// What the operator put back, while that runs: what a deploy had found, and nobody verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    back: Option<InFlight>,
     /// How the last deploy ended.
     #[serde(default)]
     last: Option<Verdict>,
@@ -92,6 +96,16 @@ impl History {
         self.proven.iter().find(|proven| proven.release.digest == running.digest)
     }
 
+    /// The image that a service runs since the last thing that was found to work here: a proven version, or what the
+    /// operator put back. None if nothing says.
+    pub fn image_of(&self, service: &ServiceName) -> Option<ImageId> {
+        match (self.running(), &self.back) {
+            (Some(running), _) => Some(running.image.clone()),
+            (None, Some(back)) => back.restorable(service).map(|restorable| restorable.image().clone()),
+            (None, None) => None,
+        }
+    }
+
     /// What ran before the last good deploy, if it was never verified: an image from before tagship came.
     pub fn incumbent(&self) -> Option<&InFlight> {
         let proven = |image: &ImageId| self.proven.iter().any(|proven| proven.image == *image);
@@ -132,6 +146,7 @@ impl History {
         self.proven.insert(0, proven);
         self.proven.truncate(REMEMBERED);
         self.before = before.or(self.before.take());
+        self.back = None;
         dir.write_json(TRUST, self)
     }
 
@@ -141,10 +156,10 @@ impl History {
         dir.write_json(TRUST, self)
     }
 
-    /// Notes that the operator went back to what ran before, which was never verified.
+    /// Notes that the operator went back to what ran before, which was never verified. `before` is what that found.
     pub fn went_back(&mut self, dir: &StateDir, before: Option<InFlight>) -> Result<(), StateError> {
         self.trust.went_back_to_unverified();
-        self.before = before;
+        self.back = std::mem::replace(&mut self.before, before);
         dir.write_json(TRUST, self)
     }
 

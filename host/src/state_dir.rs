@@ -157,6 +157,17 @@ impl StateDir {
         }
     }
 
+    /// Whether somebody acts for the app now. Asked by a shared lock, which keeps others that ask from nothing, and
+    /// whoever wants to act only for the moment that the question takes.
+    pub fn is_locked(&self) -> Result<bool, StateError> {
+        let (file, path) = self.lock_file()?;
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(false),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+            Err(error) => Err(StateError::Io { action: "lock", path, source: error.into() }),
+        }
+    }
+
     fn lock_file(&self) -> Result<(File, PathBuf), StateError> {
         let path = self.file("lock");
         let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
@@ -328,7 +339,9 @@ pub(crate) mod tests {
         let (_temp, state) = fresh();
         let held = state.lock().unwrap();
         assert!(state.try_lock().unwrap().is_none());
+        assert!(state.is_locked().unwrap());
         drop(held);
+        assert!(!state.is_locked().unwrap());
         assert!(state.try_lock().unwrap().is_some());
     }
 

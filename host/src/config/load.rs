@@ -10,9 +10,9 @@ use std::{
 use tagship_core::signature::{Formats, KeyError, PublicKey};
 
 use super::{
-    App, ConfigError, Health, OwnershipError, RootFile, ServiceName, Settings, VerifySettings,
+    App, AppUnits, ConfigError, Health, OwnershipError, RootFile, ServiceName, Settings, VerifySettings,
     admin::{self, Binding},
-    file::{self, AppFile, Belongings, HandoffOnly, VerifyBlock},
+    file::{self, AppFile, Belongings, HandoffOnly, NamesOnly, VerifyBlock},
     read::{read, utf8, yaml_files},
 };
 
@@ -50,17 +50,20 @@ impl Places {
 
     /// The app's validated configuration.
     pub fn load(&self, app: &App) -> Result<Settings, ConfigError> {
-        let path = self.path(app);
-        let bytes = read(&path).map_err(|error| match error {
-            ConfigError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                ConfigError::Missing { app: app.clone(), path: path.clone(), others: self.apps() }
-            }
-            other => other,
-        })?;
+        let (path, bytes) = self.read(app)?;
         let raw: AppFile = file::parse(&path, utf8(&path, &bytes)?)?;
         let settings = self.settle(app, &path, raw)?;
         self.refuse_shared(&path, &settings)?;
         Ok(settings)
+    }
+
+    /// The app's units alone, also from a configuration that is otherwise wrong: what they may run does not depend on it.
+    pub fn units(&self, app: &App) -> Result<AppUnits, ConfigError> {
+        let (path, bytes) = self.read(app)?;
+        let NamesOnly { image, moving_tag, local_image, before, services } = file::parse(&path, utf8(&path, &bytes)?)?;
+        let image = image.ok_or_else(|| ConfigError::MissingKey { path: path.clone(), key: "image" })?;
+        let services = services.into_iter().flat_map(|group| group.0).collect();
+        Ok(AppUnits { image, moving_tag, local_image, before, services })
     }
 
     /// The hand-off directory alone, also from a configuration that is otherwise wrong, so that its error can be
@@ -78,6 +81,16 @@ impl Places {
     pub fn apps(&self) -> Vec<String> {
         let files = yaml_files(&self.user, USERS).unwrap_or_default();
         files.iter().filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect()
+    }
+
+    fn read(&self, app: &App) -> Result<(PathBuf, Vec<u8>), ConfigError> {
+        let path = self.path(app);
+        match read(&path) {
+            Err(ConfigError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Err(ConfigError::Missing { app: app.clone(), path, others: self.apps() })
+            }
+            bytes => Ok((path, bytes?)),
+        }
     }
 
     fn path(&self, app: &App) -> PathBuf {
@@ -400,6 +413,28 @@ mod tests {
             let user = User::with(&[("app.yaml", text)]);
             assert_eq!(user.handoff(), user.temp.path().join("tagship/app"), "{text}");
         }
+    }
+
+    #[test]
+    fn what_units_run_is_known_although_the_rest_is_wrong() {
+        let units = |text: &str| User::with(&[("app.yaml", text)]).places().units(&"app".parse().unwrap());
+        let good = units(&format!("{GOOD}before: [migrate]\nlocal-image: localhost/app\nbudget: 1s\nunknown: 1\n"));
+        let AppUnits { services, before, moving_tag, .. } = good.unwrap();
+        let names = |names: Vec<ServiceName>| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        assert_eq!((names(services), names(before)), ("web worker beat".into(), "migrate".into()));
+        assert_eq!(moving_tag.unwrap().as_str(), "stable");
+        for (text, kind) in [
+            ("", "config-invalid"),
+            ("services: [web]", "config-invalid"),
+            ("image: a.example/b\nservices: [", "config-invalid"),
+            ("image: a.example/b\nservices: [web@1]", "config-invalid"),
+            ("image: not an image\nservices: [web]", "config-invalid"),
+            ("image: a.example/b\nlocal-image: '!'\nservices: [web]", "config-invalid"),
+        ] {
+            assert_eq!(units(text).unwrap_err().kind(), kind, "{text}");
+        }
+        let missing = User::with(&[]).places().units(&"app".parse().unwrap());
+        assert_eq!(missing.unwrap_err().kind(), "config-missing");
     }
 
     #[test]

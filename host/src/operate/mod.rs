@@ -1,5 +1,6 @@
 //! The operator's commands. Each returns what is to be printed; printing is `report`'s.
 
+pub mod guard;
 pub mod history;
 pub mod policy;
 pub mod recover;
