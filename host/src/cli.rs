@@ -57,6 +57,14 @@ pub enum Command {
         #[arg(long, conflicts_with = "tag")]
         list: bool,
     },
+    /// Show the highest version that was proven here and what is accepted next, or set it to a version that verifies
+    Mark {
+        /// The app
+        app: App,
+        /// Verify this version anew and set the mark to it, up or down; nothing is deployed
+        #[arg(long, value_name = "TAG")]
+        set: Option<Tag>,
+    },
     /// Show how every deploy ended, and whether the system's journal says the same
     History {
         /// The app

@@ -14,13 +14,14 @@ use crate::{
     deploy_command::{self, CommandError, Configuration},
     desk::{Adapters, AdaptersOf, Desk, Host},
     health::Engine,
-    history::{History, Verdict},
+    history::{History, Marked, Verdict},
     images::LocalStore,
     journal::Journal,
     journald::{self, JournaldError},
     operate::{
         guard::{self, GuardError},
         history,
+        mark::{self, MarkError},
         policy::{self, ContainersPlaces, PolicyError},
         recover, retry, rollback, status,
     },
@@ -45,6 +46,9 @@ pub enum Error {
     /// A service may not start.
     #[error(transparent)]
     Guard(#[from] GuardError),
+    /// The mark was not set.
+    #[error(transparent)]
+    Mark(#[from] MarkError),
     /// The system's journal could not be read.
     #[error(transparent)]
     Journald(#[from] JournaldError),
@@ -89,6 +93,7 @@ impl Explain for Error {
             Self::Command(error) => error.kind(),
             Self::NothingEarlier(error) => error.kind(),
             Self::Guard(error) => error.kind(),
+            Self::Mark(error) => error.kind(),
             Self::Policy(error) => error.kind(),
             Self::Journald(_) => "journald",
             Self::Unwritten(error) => error.kind(),
@@ -101,6 +106,7 @@ impl Explain for Error {
             Self::Command(error) => error.hint(),
             Self::NothingEarlier(error) => error.hint(),
             Self::Guard(error) => error.hint(),
+            Self::Mark(error) => error.hint(),
             Self::Policy(error) => error.hint(),
             Self::Journald(_) => Some("`journalctl TAGSHIP_APP=APP` as this user must work".into()),
             Self::Unwritten(error) => error.hint(),
@@ -116,10 +122,26 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
     match cli.command {
         Command::Deploy { app, retry: None } => deploy(&host, &app, &places).await,
         Command::Deploy { app, retry: Some(tag) } => {
-            operate(&host, &app, &places, async |desk, settings| Ok(retry::run(desk, settings, &tag).await)).await
+            operate(&host, &app, &places, async |desk, settings| Ok(done(&retry::run(desk, settings, &tag).await)))
+                .await
         }
         Command::Recover { app } => recover(&app).await,
         Command::Guard { app, service } => guard(&app, &service, &places).await,
+        Command::Mark { app, set: None } => {
+            let settings = places.load(&app)?;
+            report::output(&mark::show(&History::open(&StateDir::open(&app)?)?, &settings))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Mark { app, set: Some(tag) } => {
+            operate(&host, &app, &places, async |desk, settings| {
+                let marked = mark::set(desk, settings, &tag).await?;
+                if marked.is_none() {
+                    report::line(Urgency::Notice, &format!("{app}: {tag} is the highest version already"));
+                }
+                Ok(ExitCode::SUCCESS)
+            })
+            .await
+        }
         Command::Rollback { app, list: true, .. } => {
             places.load(&app)?;
             report::output(&rollback::list(&History::open(&StateDir::open(&app)?)?))?;
@@ -127,7 +149,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
         }
         Command::Rollback { app, tag, .. } => {
             let tag = tag.as_ref();
-            operate(&host, &app, &places, async |desk, settings| Ok(rollback::run(desk, settings, tag).await?)).await
+            operate(&host, &app, &places, async |desk, settings| Ok(done(&rollback::run(desk, settings, tag).await?)))
+                .await
         }
         Command::Policy { app, check, write, no_check } => {
             let settings = places.load(&app)?;
@@ -195,7 +218,7 @@ async fn operate(
     host: &RealHost,
     app: &App,
     places: &Places,
-    work: impl AsyncFnOnce(&mut Desk<'_, RealHost>, &Settings) -> Result<Status, Error>,
+    work: impl AsyncFnOnce(&mut Desk<'_, RealHost>, &Settings) -> Result<ExitCode, Error>,
 ) -> Result<ExitCode, Error> {
     let settings = places.load(app)?;
     let state = StateDir::open(app)?;
@@ -211,7 +234,7 @@ async fn operate_locked(
     host: &RealHost,
     (app, places, settings): (&App, &Places, &Settings),
     state: StateDir,
-    work: impl AsyncFnOnce(&mut Desk<'_, RealHost>, &Settings) -> Result<Status, Error>,
+    work: impl AsyncFnOnce(&mut Desk<'_, RealHost>, &Settings) -> Result<ExitCode, Error>,
 ) -> Result<ExitCode, Error> {
     if Desk::open(app, state.clone(), host)?.has_left_over() {
         report::line(Urgency::Notice, "an earlier deploy was not ended; doing that first");
@@ -220,11 +243,11 @@ async fn operate_locked(
         deploy_command::run(host, app, &configuration, state.clone()).await?;
     }
     let mut desk = Desk::open(app, state, host)?;
-    let status = work(&mut desk, settings).await?;
+    let code = work(&mut desk, settings).await?;
     desk.close();
     desk.tidy().await;
     host.write_trace(&format!("{app}, by the operator"));
-    Ok(done(&status))
+    Ok(code)
 }
 
 async fn recover(app: &App) -> Result<ExitCode, Error> {
@@ -336,6 +359,10 @@ impl Host for RealHost {
     fn verdict(&self, app: &App, verdict: &Verdict) {
         self.decided.store(true, Ordering::Relaxed);
         report::verdict(app, verdict);
+    }
+
+    fn marked(&self, app: &App, marked: &Marked) {
+        report::marked(app, marked);
     }
 
     async fn tidy(&self, store: &Self::Store, settings: &Settings, running: &ImageId) -> Result<usize, Failure> {

@@ -2,6 +2,7 @@
 //!
 //! How a request comes in and how its answer goes out is `deploy_command`'s; the operator's side is in `operate`.
 
+mod mark;
 mod outside;
 mod words;
 

@@ -2,7 +2,7 @@
 //!
 //! The line is for people and tools; nothing is decided from it. What decides is `trust.json`, replaced whole.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, fmt};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -69,7 +69,18 @@ pub struct Verdict {
     pub status: Status,
 }
 
-/// Who asked for a deploy.
+/// A change of the mark that no deploy made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marked {
+    /// By whom.
+    pub by: By,
+    /// What it is now.
+    pub mark: Release,
+    /// What it was.
+    pub previous: Option<Release>,
+}
+
+/// Who asked for a deploy, or changed the mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum By {
@@ -77,6 +88,18 @@ pub enum By {
     Request,
     /// The operator on the host.
     Operator,
+    /// Nobody: tagship-host itself found reason to.
+    Companion,
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Request => "request",
+            Self::Operator => "operator",
+            Self::Companion => "companion",
+        })
+    }
 }
 
 impl History {
@@ -148,6 +171,17 @@ impl History {
         self.before = before.or(self.before.take());
         self.back = None;
         dir.write_json(TRUST, self)
+    }
+
+    /// Sets the mark, up or down, to what was verified anew.
+    pub fn set_mark(&mut self, dir: &StateDir, mark: Release) -> Result<(), StateError> {
+        let kept = self.trust.clone();
+        self.trust.set_mark(mark);
+        let written = dir.write_json(TRUST, self);
+        if written.is_err() {
+            self.trust = kept;
+        }
+        written
     }
 
     /// Notes that a release did not get well here, and is to blame.

@@ -2,6 +2,7 @@
 
 pub mod guard;
 pub mod history;
+pub mod mark;
 pub mod policy;
 pub mod recover;
 pub mod retry;
