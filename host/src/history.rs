@@ -39,6 +39,9 @@ pub struct History {
     /// What the operator put back, while that runs: what a deploy had found, and nobody verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     back: Option<InFlight>,
+    /// What ran when nothing was known was asked for its version.
+    #[serde(default)]
+    recalled: bool,
     /// How the last deploy ended.
     #[serde(default)]
     last: Option<Verdict>,
@@ -173,15 +176,22 @@ impl History {
         dir.write_json(TRUST, self)
     }
 
+    /// Whether nothing is known, and what runs was not asked for its version yet: a first installation, or lost state.
+    /// Once, before the first deploy: what runs after a failed one was never proven.
+    pub fn is_new(&self) -> bool {
+        self.trust.mark().is_none() && !self.recalled
+    }
+
+    /// Notes that what runs was asked for its version, whatever came of it.
+    pub fn recalled(&mut self, dir: &StateDir) -> Result<(), StateError> {
+        self.recalled = true;
+        dir.write_json(TRUST, self)
+    }
+
     /// Sets the mark, up or down, to what was verified anew.
     pub fn set_mark(&mut self, dir: &StateDir, mark: Release) -> Result<(), StateError> {
-        let kept = self.trust.clone();
         self.trust.set_mark(mark);
-        let written = dir.write_json(TRUST, self);
-        if written.is_err() {
-            self.trust = kept;
-        }
-        written
+        dir.write_json(TRUST, self)
     }
 
     /// Notes that a release did not get well here, and is to blame.

@@ -21,7 +21,7 @@ use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use serde::Deserialize;
 use tagship_core::{
     explain::Explain,
-    reference::{Digest, ImageRef},
+    reference::{Digest, ImageRef, Repository},
     signature::Verified,
 };
 use tokio::task::spawn_blocking;
@@ -299,6 +299,12 @@ impl Store for LocalStore {
         Ok(self.inspect(image.as_str()).await?.is_some())
     }
 
+    async fn digests(&self, image: &ImageId, of: &Repository) -> Result<Vec<Digest>, ImagesError> {
+        let found = self.inspect(image.as_str()).await?;
+        let names = found.and_then(|found| found.repo_digests).unwrap_or_default();
+        Ok(digests(&names, of))
+    }
+
     async fn keep(&self, image: &ImageId) -> Result<(), ImagesError> {
         let older = self.kept_names(self.list().await?);
         let name = kept_tag(after(&older, &self.kept, Timestamp::now()), image);
@@ -330,6 +336,12 @@ fn room(directory: &Path) -> Option<Room> {
 /// The name is of the app's own repository, by tag or by digest.
 fn is_of(name: &str, settings: &Settings) -> bool {
     name.strip_prefix(&settings.image.to_string()).is_some_and(|rest| rest.starts_with([':', '@']))
+}
+
+/// Of an image's names with a digest, the digests of those in this repository; each once.
+fn digests(names: &[String], of: &Repository) -> Vec<Digest> {
+    let digest = |name: &String| name.strip_prefix(&of.to_string())?.strip_prefix('@')?.parse().ok();
+    names.iter().filter_map(digest).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// It was pulled by digest from the app's repository, and nothing else names it: no deploy of it was proven.
@@ -424,6 +436,25 @@ mod tests {
         // No time is later than the last one that a name can hold.
         let last = [(format!("{kept}:99991231T235959.999Z-{}", id('a').short()), id('a'))].into();
         assert!(after(&last, kept, at(1000)) >= at(1000));
+    }
+
+    #[test]
+    fn only_digests_of_the_repository_itself_are_its() {
+        let digest = Digest::of(b"image");
+        let of = "git.example.org/chris/app".parse().unwrap();
+        for (name, known) in [
+            (format!("git.example.org/chris/app@{digest}"), true),
+            (format!("git.example.org/chris/app2@{digest}"), false),
+            (format!("git.example.org/chris/app/web@{digest}"), false),
+            (format!("localhost/git.example.org/chris/app@{digest}"), false),
+            (format!("git.example.org/chris/app:v1@{digest}"), false),
+            ("git.example.org/chris/app:v1".to_owned(), false),
+            ("git.example.org/chris/app@sha256:12".to_owned(), false),
+            (digest.to_string(), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(digests(&[name.clone(), name.clone()], &of), vec![digest; usize::from(known)], "{name}");
+        }
     }
 
     #[test]

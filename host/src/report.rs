@@ -136,6 +136,12 @@ impl Told {
         self.progress.tell(phase, None, event, text);
     }
 
+    /// Tells something that needs a look, and is no deploy's own news.
+    pub fn warn(&self, phase: &str, event: &str, text: &str) {
+        self.tell_requester(phase, event, text);
+        line(Urgency::Warning, text);
+    }
+
     /// Tells something that is no deploy's own news.
     pub fn tell(&self, phase: &str, event: &str, text: &str) {
         self.tell_requester(phase, event, text);

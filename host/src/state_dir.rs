@@ -97,7 +97,7 @@ impl Explain for StateError {
             },
             Self::Damaged { path, .. } | Self::TooLarge { path } => Some(format!(
                 "if a newer tagship-host wrote {0}, install that one again; else restore it from a backup, or move it away: \
-                 the mark is then taken anew from the next good deploy",
+                 the highest version is then taken from what runs, or else from the next good deploy",
                 path.display()
             )),
         }

@@ -373,6 +373,13 @@ impl Store for World {
         Ok(())
     }
 
+    async fn digests(&self, image: &ImageId, of: &Repository) -> Result<Vec<Digest>, Silent> {
+        self.passes("asks for the digests of", image).await;
+        let state = self.state();
+        let all = state.tags.values().chain(state.signatures.keys()).filter(|_| *of == repository());
+        Ok(all.copied().filter(|digest| image_of(*digest) == *image).collect::<BTreeSet<_>>().into_iter().collect())
+    }
+
     async fn keep(&self, _: &ImageId) -> Result<(), Silent> {
         Ok(())
     }

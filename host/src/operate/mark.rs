@@ -17,7 +17,7 @@ use crate::{
     verify::{Approved, Denied},
 };
 
-/// A mark that was not set. Nothing was changed.
+/// A mark that was not set. On disk nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum MarkError {
     /// The version does not verify, or is below the floor.

@@ -43,9 +43,9 @@ pub async fn run<H: Host>(
     let told = Told::new(Progress::none());
     let started = Timestamp::now();
     let order = |asked| Order { request: None, asked, started };
-    if let Err(failure) = desk.make_way(settings, &told).await {
+    if let Err(refusal) = desk.make_way(settings, &told).await {
         let asked = tag.or_else(|| desk.history().trust.running().map(|running| &running.tag)).cloned();
-        return Ok(desk.refuse(&order(asked.ok_or(NothingEarlier)?), desk::in_the_way(&failure)));
+        return Ok(desk.refuse(&order(asked.ok_or(NothingEarlier)?), refusal));
     }
     let known = match tag {
         Some(tag) => desk.history().of_tag(tag).cloned(),
