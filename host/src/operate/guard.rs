@@ -79,7 +79,8 @@ pub async fn run(
     let unreadable = |source| GuardError::State { service: service.clone(), source };
     let journal = Journal::open(state.clone()).map_err(unreadable)?;
     let history = History::open(state).map_err(unreadable)?;
-    let in_flight = recover::left_over(&journal);
+    let knows = |entry: &&InFlight| entry.services.iter().any(|recorded| recorded.name == *service);
+    let in_flight = recover::left_over(&journal).filter(knows);
     let wanted = unit.wanted(&history, in_flight);
     if wanted.image.is_none() && in_flight.is_none() {
         return Ok(Pass::Unrecorded { first: history.trust.mark().is_none() });

@@ -45,7 +45,7 @@ pub enum GuardError {
         source: Silence,
     },
     /// The name that the service runs is not there.
-    #[error("{} is not started: no image is called {}{}", .unit.service, .unit.name, besides(.wanted))]
+    #[error("{} is not started: no image is called {}{}", .unit.service, .unit.name, instead(.wanted, "; it should be"))]
     Gone {
         /// What does not start.
         unit: Box<Unit>,
@@ -53,8 +53,8 @@ pub enum GuardError {
         wanted: Wanted,
     },
     /// The name stands for an image that the app's state does not name.
-    #[error("{} is not started: {} stands for image {}, which was not put there by tagship-host{}",
-        .unit.service, .unit.name, .image.short(), besides(.wanted))]
+    #[error("{} is not started: {} stands for image {}{}", .unit.service, .unit.name, .image.short(),
+        instead(.wanted, ", and should stand for"))]
     Foreign {
         /// What does not start.
         unit: Box<Unit>,
@@ -122,11 +122,11 @@ impl GuardError {
 }
 
 /// What the name should stand for, as the end of a sentence.
-fn besides(Wanted { image, version }: &Wanted) -> String {
+fn instead(Wanted { image, version }: &Wanted, words: &str) -> String {
     match (image, version) {
-        (Some(image), Some(version)) => format!("; {version}, which was proven here, is image {}", image.short()),
-        (Some(image), None) => format!("; what ran here was image {}", image.short()),
-        (None, _) => String::new(),
+        (Some(image), Some(version)) => format!("{words} {version}, image {}", image.short()),
+        (Some(image), None) => format!("{words} image {}, which ran before", image.short()),
+        (None, _) => ", and nothing is known here that it should be".to_owned(),
     }
 }
 

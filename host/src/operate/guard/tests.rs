@@ -165,8 +165,7 @@ async fn a_refusal_says_what_and_why_and_what_to_try() {
     let (named, short) = (image("a build"), proven.short());
     let error = place.answered("web", Ok(Some(named.clone()))).await.unwrap_err();
     let expected = format!(
-        "web is not started: localhost/app:web stands for image {}, which was not put there by tagship-host; v0.2.0, \
-         which was proven here, is image {short}",
+        "web is not started: localhost/app:web stands for image {}, and should stand for v0.2.0, image {short}",
         named.short()
     );
     assert_eq!(error.to_string(), expected);
@@ -248,6 +247,17 @@ async fn the_first_deploy_is_watched_over_as_well() {
         assert_eq!(place.start("worker", Some("incumbent")).await, before);
         drop(companion);
         assert_eq!(place.start("web", Some("v0.1.0")).await, "guard-unproven", "cut off");
+    }
+}
+
+#[tokio::test]
+async fn a_deploy_that_does_not_know_a_service_says_nothing_about_it() {
+    for (proven, expected) in [(&[][..], "first"), (&["v0.1.0"][..], "guard-foreign")] {
+        let mut place = Place::after(proven);
+        place.in_flight("v0.2.0", Phase::Replacing(1), None);
+        let _companion = place.dir.lock().unwrap();
+        place.units.services.extend(names(&["new"]));
+        assert_eq!(place.start("new", Some("v0.2.0")).await, expected, "{proven:?}");
     }
 }
 
