@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use tagship_core::reference::Tag;
 
-use crate::config::App;
+use crate::config::{App, ServiceName};
 
 /// Deploys what tagship's action hands over, verified, and answers.
 #[derive(Debug, Parser)]
@@ -37,6 +37,16 @@ pub enum Command {
         /// The app
         app: App,
     },
+    /// Whether a service may start what its local name stands for now; the service calls this before it starts
+    ///
+    /// As ExecStartPre= in a drop-in. Exits with 0 if the image is the one that was proven here or that a deploy under
+    /// way has put there, or if nothing was proven yet.
+    Guard {
+        /// The app
+        app: App,
+        /// The service, or a one-shot unit of `before`
+        service: ServiceName,
+    },
     /// Go back to a version that was proven healthy here, or to any signed one by its tag
     Rollback {
         /// The app
@@ -46,6 +56,14 @@ pub enum Command {
         /// Show what can be gone back to, and do nothing
         #[arg(long, conflicts_with = "tag")]
         list: bool,
+    },
+    /// Show the highest version that was proven here and what is accepted next, or set it to a version that verifies
+    Mark {
+        /// The app
+        app: App,
+        /// Verify this version anew and set the mark to it, up or down; nothing is deployed
+        #[arg(long, value_name = "TAG")]
+        set: Option<Tag>,
     },
     /// Show how every deploy ended, and whether the system's journal says the same
     History {
@@ -77,4 +95,22 @@ pub enum Command {
         #[arg(long, requires = "write", conflicts_with = "check")]
         no_check: bool,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DROP_IN: &str = include_str!("../../examples/quadlets/guard.conf");
+
+    #[test]
+    fn the_drop_in_asks_what_can_be_asked_and_is_in_the_manual() {
+        let command = DROP_IN.lines().find_map(|line| line.strip_prefix("ExecStartPre=")).unwrap();
+        let words = command.split(' ').map(|word| if word == "%N" { "demo-web" } else { word });
+        let Cli { command: Command::Guard { app, service }, .. } = Cli::try_parse_from(words).unwrap() else {
+            panic!("{command}")
+        };
+        assert_eq!((app.as_str(), service.as_str()), ("demo", "demo-web"));
+        assert!(include_str!("../../docs/host.md").contains(DROP_IN));
+    }
 }

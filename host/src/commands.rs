@@ -9,17 +9,19 @@ use tagship_core::{engine, explain::Explain, handoff::status::Status};
 
 use crate::{
     cli::{Cli, Command},
-    config::{App, ConfigError, Places, Settings},
+    config::{App, ConfigError, Places, ServiceName, Settings},
     deploy::{Failure, ImageId},
     deploy_command::{self, CommandError, Configuration},
     desk::{Adapters, AdaptersOf, Desk, Host},
     health::Engine,
-    history::{History, Verdict},
+    history::{History, Marked, Verdict},
     images::LocalStore,
     journal::Journal,
     journald::{self, JournaldError},
     operate::{
+        guard::{self, GuardError},
         history,
+        mark::{self, MarkError},
         policy::{self, ContainersPlaces, PolicyError},
         recover, retry, rollback, status,
     },
@@ -41,6 +43,12 @@ pub enum Error {
     /// There is nothing to go back to.
     #[error(transparent)]
     NothingEarlier(#[from] rollback::NothingEarlier),
+    /// A service may not start.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
+    /// The mark was not set.
+    #[error(transparent)]
+    Mark(#[from] MarkError),
     /// The system's journal could not be read.
     #[error(transparent)]
     Journald(#[from] JournaldError),
@@ -61,6 +69,7 @@ impl Error {
         match self {
             Self::Command(CommandError::Config(_)) => ExitCode::from(2),
             Self::Policy(error) if error.is_configuration() => ExitCode::from(2),
+            Self::Guard(error) if error.is_configuration() => ExitCode::from(2),
             _ => ExitCode::from(1),
         }
     }
@@ -83,6 +92,8 @@ impl Explain for Error {
         match self {
             Self::Command(error) => error.kind(),
             Self::NothingEarlier(error) => error.kind(),
+            Self::Guard(error) => error.kind(),
+            Self::Mark(error) => error.kind(),
             Self::Policy(error) => error.kind(),
             Self::Journald(_) => "journald",
             Self::Unwritten(error) => error.kind(),
@@ -94,6 +105,8 @@ impl Explain for Error {
         match self {
             Self::Command(error) => error.hint(),
             Self::NothingEarlier(error) => error.hint(),
+            Self::Guard(error) => error.hint(),
+            Self::Mark(error) => error.hint(),
             Self::Policy(error) => error.hint(),
             Self::Journald(_) => Some("`journalctl TAGSHIP_APP=APP` as this user must work".into()),
             Self::Unwritten(error) => error.hint(),
@@ -109,9 +122,26 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
     match cli.command {
         Command::Deploy { app, retry: None } => deploy(&host, &app, &places).await,
         Command::Deploy { app, retry: Some(tag) } => {
-            operate(&host, &app, &places, async |desk, settings| Ok(retry::run(desk, settings, &tag).await)).await
+            operate(&host, &app, &places, async |desk, settings| Ok(done(&retry::run(desk, settings, &tag).await)))
+                .await
         }
         Command::Recover { app } => recover(&app).await,
+        Command::Guard { app, service } => guard(&app, &service, &places).await,
+        Command::Mark { app, set: None } => {
+            let settings = places.load(&app)?;
+            report::output(&mark::show(&History::open(&StateDir::open(&app)?)?, &settings))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Mark { app, set: Some(tag) } => {
+            operate(&host, &app, &places, async |desk, settings| {
+                let marked = mark::set(desk, settings, &tag).await?;
+                if marked.is_none() {
+                    report::line(Urgency::Notice, &format!("{app}: {tag} is the highest version already"));
+                }
+                Ok(ExitCode::SUCCESS)
+            })
+            .await
+        }
         Command::Rollback { app, list: true, .. } => {
             places.load(&app)?;
             report::output(&rollback::list(&History::open(&StateDir::open(&app)?)?))?;
@@ -119,7 +149,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
         }
         Command::Rollback { app, tag, .. } => {
             let tag = tag.as_ref();
-            operate(&host, &app, &places, async |desk, settings| Ok(rollback::run(desk, settings, tag).await?)).await
+            operate(&host, &app, &places, async |desk, settings| Ok(done(&rollback::run(desk, settings, tag).await?)))
+                .await
         }
         Command::Policy { app, check, write, no_check } => {
             let settings = places.load(&app)?;
@@ -187,7 +218,7 @@ async fn operate(
     host: &RealHost,
     app: &App,
     places: &Places,
-    work: impl AsyncFnOnce(&mut Desk<'_, RealHost>, &Settings) -> Result<Status, Error>,
+    work: impl AsyncFnOnce(&mut Desk<'_, RealHost>, &Settings) -> Result<ExitCode, Error>,
 ) -> Result<ExitCode, Error> {
     let settings = places.load(app)?;
     let state = StateDir::open(app)?;
@@ -203,7 +234,7 @@ async fn operate_locked(
     host: &RealHost,
     (app, places, settings): (&App, &Places, &Settings),
     state: StateDir,
-    work: impl AsyncFnOnce(&mut Desk<'_, RealHost>, &Settings) -> Result<Status, Error>,
+    work: impl AsyncFnOnce(&mut Desk<'_, RealHost>, &Settings) -> Result<ExitCode, Error>,
 ) -> Result<ExitCode, Error> {
     if Desk::open(app, state.clone(), host)?.has_left_over() {
         report::line(Urgency::Notice, "an earlier deploy was not ended; doing that first");
@@ -212,11 +243,11 @@ async fn operate_locked(
         deploy_command::run(host, app, &configuration, state.clone()).await?;
     }
     let mut desk = Desk::open(app, state, host)?;
-    let status = work(&mut desk, settings).await?;
+    let code = work(&mut desk, settings).await?;
     desk.close();
     desk.tidy().await;
     host.write_trace(&format!("{app}, by the operator"));
-    Ok(done(&status))
+    Ok(code)
 }
 
 async fn recover(app: &App) -> Result<ExitCode, Error> {
@@ -236,6 +267,16 @@ async fn recover(app: &App) -> Result<ExitCode, Error> {
     let told = recover::run(store, entry).await;
     told.lines.iter().for_each(|(urgency, line)| report::line(*urgency, line));
     Ok(if told.all_back { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+async fn guard(app: &App, service: &ServiceName, places: &Places) -> Result<ExitCode, Error> {
+    let units = places.units(app)?;
+    let state = StateDir::open(app)?;
+    let pass = guard::run((app, &units), service, &state, guard::ask).await?;
+    if let Some((urgency, text)) = guard::remark(app, service, &pass, &state) {
+        report::line(urgency, &text);
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn lock(state: &StateDir) -> Result<Lock, StateError> {
@@ -318,6 +359,10 @@ impl Host for RealHost {
     fn verdict(&self, app: &App, verdict: &Verdict) {
         self.decided.store(true, Ordering::Relaxed);
         report::verdict(app, verdict);
+    }
+
+    fn marked(&self, app: &App, marked: &Marked) {
+        report::marked(app, marked);
     }
 
     async fn tidy(&self, store: &Self::Store, settings: &Settings, running: &ImageId) -> Result<usize, Failure> {

@@ -252,8 +252,8 @@ impl Round<'_> {
     ) -> Status {
         let stop = desk.host().stop();
         stop.allow(settings.budget);
-        if let Err(failure) = desk.make_way(settings, told).await {
-            return desk.refuse(order, desk::in_the_way(&failure));
+        if let Err(refusal) = desk.make_way(settings, told).await {
+            return desk.refuse(order, refusal);
         }
         let approved = async {
             let registry = desk.host().registry(settings).await?;

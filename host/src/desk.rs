@@ -2,6 +2,7 @@
 //!
 //! How a request comes in and how its answer goes out is `deploy_command`'s; the operator's side is in `operate`.
 
+mod mark;
 mod outside;
 mod words;
 
@@ -29,8 +30,8 @@ use crate::{
 };
 
 pub use outside::{Adapters, AdaptersOf, Host};
-pub use words::{in_the_way, refusal};
-use words::{service, words};
+pub use words::refusal;
+use words::{in_the_way, service, words};
 
 /// What is remembered of one app, and who may change it: the holder of the app's lock.
 pub struct Desk<'h, H> {
@@ -113,12 +114,14 @@ impl<'h, H: Host> Desk<'h, H> {
         Ok(Some((order.request, status)))
     }
 
-    /// Ends what an earlier run left in the middle and was not ended yet, so that something new may begin.
-    pub async fn make_way(&mut self, settings: &Settings, told: &Told) -> Result<(), Failure> {
-        if self.recover(settings, told).await?.is_some() {
+    /// Makes ready for something new: ends what an earlier run left in the middle, and finds out what a version must not
+    /// be below. Otherwise the refusal.
+    pub async fn make_way(&mut self, settings: &Settings, told: &Told) -> Result<(), Status> {
+        let recovered = self.recover(settings, told).await;
+        if recovered.map_err(|failure| in_the_way("an interrupted deploy must be ended first", &failure))?.is_some() {
             self.close();
         }
-        Ok(())
+        self.recall(settings, told).await
     }
 
     /// The verdict on a request whose deploy was stopped before its first effect.

@@ -2,7 +2,7 @@
 //!
 //! The line is for people and tools; nothing is decided from it. What decides is `trust.json`, replaced whole.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, fmt};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use tagship_core::{
 };
 
 use crate::{
+    config::ServiceName,
     deploy::{ImageId, InFlight},
     state_dir::{StateDir, StateError},
     trust::{Rejected, Release, TrustState, order},
@@ -35,6 +36,12 @@ pub struct History {
     /// What the last good deploy found before its first effect: the way back where that was never verified.
     #[serde(default)]
     before: Option<InFlight>,
+    /// What the operator put back, while that runs: what a deploy had found, and nobody verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    back: Option<InFlight>,
+    /// What ran when nothing was known was asked for its version.
+    #[serde(default)]
+    recalled: bool,
     /// How the last deploy ended.
     #[serde(default)]
     last: Option<Verdict>,
@@ -65,7 +72,18 @@ pub struct Verdict {
     pub status: Status,
 }
 
-/// Who asked for a deploy.
+/// A change of the mark that no deploy made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marked {
+    /// By whom.
+    pub by: By,
+    /// What it is now.
+    pub mark: Release,
+    /// What it was.
+    pub previous: Option<Release>,
+}
+
+/// Who asked for a deploy, or changed the mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum By {
@@ -73,6 +91,18 @@ pub enum By {
     Request,
     /// The operator on the host.
     Operator,
+    /// Nobody: tagship-host itself found reason to.
+    Companion,
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Request => "request",
+            Self::Operator => "operator",
+            Self::Companion => "companion",
+        })
+    }
 }
 
 impl History {
@@ -90,6 +120,16 @@ impl History {
     pub fn running(&self) -> Option<&Proven> {
         let running = self.trust.running()?;
         self.proven.iter().find(|proven| proven.release.digest == running.digest)
+    }
+
+    /// The image that a service runs since the last thing that was found to work here: a proven version, or what the
+    /// operator put back. None if nothing says.
+    pub fn image_of(&self, service: &ServiceName) -> Option<ImageId> {
+        match (self.running(), &self.back) {
+            (Some(running), _) => Some(running.image.clone()),
+            (None, Some(back)) => back.restorable(service).map(|restorable| restorable.image().clone()),
+            (None, None) => None,
+        }
     }
 
     /// What ran before the last good deploy, if it was never verified: an image from before tagship came.
@@ -132,6 +172,25 @@ impl History {
         self.proven.insert(0, proven);
         self.proven.truncate(REMEMBERED);
         self.before = before.or(self.before.take());
+        self.back = None;
+        dir.write_json(TRUST, self)
+    }
+
+    /// Whether nothing is known, and what runs was not asked for its version yet: a first installation, or lost state.
+    /// Once, before the first deploy: what runs after a failed one was never proven.
+    pub fn is_new(&self) -> bool {
+        self.trust.mark().is_none() && !self.recalled
+    }
+
+    /// Notes that what runs was asked for its version, whatever came of it.
+    pub fn recalled(&mut self, dir: &StateDir) -> Result<(), StateError> {
+        self.recalled = true;
+        dir.write_json(TRUST, self)
+    }
+
+    /// Sets the mark, up or down, to what was verified anew.
+    pub fn set_mark(&mut self, dir: &StateDir, mark: Release) -> Result<(), StateError> {
+        self.trust.set_mark(mark);
         dir.write_json(TRUST, self)
     }
 
@@ -141,10 +200,10 @@ impl History {
         dir.write_json(TRUST, self)
     }
 
-    /// Notes that the operator went back to what ran before, which was never verified.
+    /// Notes that the operator went back to what ran before, which was never verified. `before` is what that found.
     pub fn went_back(&mut self, dir: &StateDir, before: Option<InFlight>) -> Result<(), StateError> {
         self.trust.went_back_to_unverified();
-        self.before = before;
+        self.back = std::mem::replace(&mut self.before, before);
         dir.write_json(TRUST, self)
     }
 

@@ -2,6 +2,8 @@
 //!
 //! It does what it is given leave for; who gives leave is `deploy`'s business.
 
+mod error;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
@@ -20,11 +22,12 @@ use futures_util::StreamExt;
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use serde::Deserialize;
 use tagship_core::{
-    explain::Explain,
-    reference::{Digest, ImageRef},
+    reference::{Digest, ImageRef, Repository},
     signature::Verified,
 };
 use tokio::task::spawn_blocking;
+
+pub use error::ImagesError;
 
 use crate::{
     config::{App, Settings},
@@ -44,80 +47,6 @@ pub struct LocalStore {
     /// `localhost/tagship/APP`: each image that was ever put in place has a name of its own there, so that no pruning of
     /// unnamed images takes it away, and so that its turn to go is known.
     kept: String,
-}
-
-/// What went wrong with the image store.
-#[derive(Debug, thiserror::Error)]
-pub enum ImagesError {
-    /// The registry's image did not get into the store.
-    #[error("cannot pull {reference}: {words}")]
-    Pull {
-        /// What was pulled.
-        reference: String,
-        /// The engine's words.
-        words: String,
-    },
-    /// The store does not say that what was pulled is what was verified.
-    #[error("the store does not have {reference} after its pull")]
-    Other {
-        /// What was pulled.
-        reference: String,
-    },
-    /// The engine could not be asked.
-    #[error("cannot {action} {name}: the engine cannot be reached: {words}")]
-    Unreachable {
-        /// What was asked.
-        action: &'static str,
-        /// Of what.
-        name: String,
-        /// Why not.
-        words: String,
-    },
-    /// The store did not do what it was asked for.
-    #[error("cannot {action} {name}: {words}")]
-    Engine {
-        /// What was asked.
-        action: &'static str,
-        /// Of what.
-        name: String,
-        /// The engine's words.
-        words: String,
-    },
-}
-
-impl Explain for ImagesError {
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Pull { .. } | Self::Other { .. } => "pull",
-            Self::Engine { .. } => "engine",
-            Self::Unreachable { .. } => engine::UNREACHABLE,
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        let words = match self {
-            Self::Pull { words, .. } | Self::Engine { words, .. } => words.to_lowercase(),
-            Self::Unreachable { .. } => return Some(engine::HINT.into()),
-            Self::Other { .. } => return None,
-        };
-        let says = |any: &[&str]| any.iter().any(|part| words.contains(part));
-        let hint = if says(&["no space left", "quota exceeded"]) {
-            "make room on the disk; `podman system df` shows what images take"
-        } else if says(&["unauthorized", "authentication required", "denied", "forbidden"]) {
-            "run `podman login` as the app's user with an account that may read the image"
-        } else if says(&["x509", "certificate"]) {
-            "put the registry's CA where Podman looks: /etc/containers/certs.d/REGISTRY/ca.crt, or the system's store"
-        } else if says(&["no signature exists"]) {
-            "Podman's policy wants a signature at the image's `.sig` tag, and there is none: release with \
-             `signature-formats: sig,bundle`, the action's default"
-        } else if says(&["signature", "policy"]) {
-            "Podman's policy.json refuses the image: if `verify` in the app's configuration has changed since, as in a \
-             key's rotation, run `tagship-host policy APP --write`; else compare the keys of both"
-        } else {
-            return None;
-        };
-        Some(hint.into())
-    }
 }
 
 impl LocalStore {
@@ -299,6 +228,12 @@ impl Store for LocalStore {
         Ok(self.inspect(image.as_str()).await?.is_some())
     }
 
+    async fn digests(&self, image: &ImageId, of: &Repository) -> Result<Vec<Digest>, ImagesError> {
+        let found = self.inspect(image.as_str()).await?;
+        let names = found.and_then(|found| found.repo_digests).unwrap_or_default();
+        Ok(digests(&names, of))
+    }
+
     async fn keep(&self, image: &ImageId) -> Result<(), ImagesError> {
         let older = self.kept_names(self.list().await?);
         let name = kept_tag(after(&older, &self.kept, Timestamp::now()), image);
@@ -330,6 +265,12 @@ fn room(directory: &Path) -> Option<Room> {
 /// The name is of the app's own repository, by tag or by digest.
 fn is_of(name: &str, settings: &Settings) -> bool {
     name.strip_prefix(&settings.image.to_string()).is_some_and(|rest| rest.starts_with([':', '@']))
+}
+
+/// Of an image's names with a digest, the digests of those in this repository; each once.
+fn digests(names: &[String], of: &Repository) -> Vec<Digest> {
+    let digest = |name: &String| name.strip_prefix(&of.to_string())?.strip_prefix('@')?.parse().ok();
+    names.iter().filter_map(digest).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// It was pulled by digest from the app's repository, and nothing else names it: no deploy of it was proven.
@@ -427,15 +368,21 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_pull_says_what_to_try() {
-        let hint = |words: &str| ImagesError::Pull { reference: "r".into(), words: words.into() }.hint();
-        assert!(hint("writing blob: no space left on device").unwrap().contains("disk"));
-        assert!(hint("unauthorized: authentication required").unwrap().contains("podman login"));
-        assert!(hint("tls: x509: certificate signed by unknown authority").unwrap().contains("CA"));
-        let unsigned = hint("Source image rejected: A signature was required, but no signature exists").unwrap();
-        assert!(unsigned.contains("`.sig`") && unsigned.contains("signature-formats"), "{unsigned}");
-        let foreign = hint("Source image rejected: cryptographic signature verification failed").unwrap();
-        assert!(foreign.contains("tagship-host policy APP --write"), "{foreign}");
-        assert_eq!(hint("something else"), None);
+    fn only_digests_of_the_repository_itself_are_its() {
+        let digest = Digest::of(b"image");
+        let of = "git.example.org/chris/app".parse().unwrap();
+        for (name, known) in [
+            (format!("git.example.org/chris/app@{digest}"), true),
+            (format!("git.example.org/chris/app2@{digest}"), false),
+            (format!("git.example.org/chris/app/web@{digest}"), false),
+            (format!("localhost/git.example.org/chris/app@{digest}"), false),
+            (format!("git.example.org/chris/app:v1@{digest}"), false),
+            ("git.example.org/chris/app:v1".to_owned(), false),
+            ("git.example.org/chris/app@sha256:12".to_owned(), false),
+            (digest.to_string(), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(digests(&[name.clone(), name.clone()], &of), vec![digest; usize::from(known)], "{name}");
+        }
     }
 }

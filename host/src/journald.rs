@@ -9,10 +9,7 @@ use serde::{Deserialize, Serialize};
 use tagship_core::reference::Digest;
 use tokio::{process::Command, time::timeout};
 
-use crate::{
-    config::App,
-    history::{By, Verdict},
-};
+use crate::{config::App, history::Verdict};
 
 /// How many entries are read, the newest ones.
 pub const ENTRIES: usize = 1000;
@@ -62,10 +59,7 @@ impl Told {
             request: status.request.map(|id| id.to_string()),
             outcome: status.outcome.to_string(),
             kind: status.kind.to_string(),
-            by: match verdict.by {
-                By::Request => "request".into(),
-                By::Operator => "operator".into(),
-            },
+            by: verdict.by.to_string(),
             digest: status.digest,
             started: status.started.map(|started| started.to_string()),
         }
@@ -133,7 +127,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::report;
+    use crate::{history::By, report};
 
     /// The fields of a message to the journal, as journalctl shows them.
     fn shown(mut message: &[u8]) -> serde_json::Value {

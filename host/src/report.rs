@@ -25,7 +25,7 @@ use crate::{
     answer::Progress,
     config::App,
     deploy::{News, Report},
-    history::{By, Verdict},
+    history::{Marked, Verdict},
 };
 
 /// Where journald takes messages with fields of their own (systemd.io/JOURNAL_NATIVE_PROTOCOL).
@@ -136,6 +136,12 @@ impl Told {
         self.progress.tell(phase, None, event, text);
     }
 
+    /// Tells something that needs a look, and is no deploy's own news.
+    pub fn warn(&self, phase: &str, event: &str, text: &str) {
+        self.tell_requester(phase, event, text);
+        line(Urgency::Warning, text);
+    }
+
     /// Tells something that is no deploy's own news.
     pub fn tell(&self, phase: &str, event: &str, text: &str) {
         self.tell_requester(phase, event, text);
@@ -169,37 +175,63 @@ pub fn verdict(app: &App, verdict: &Verdict) {
     let tag = status.tag.as_ref().map_or("invalid", |tag| tag.as_str());
     let message = format!("{app}: {tag} {}: {}", status.outcome, status.reason);
     let urgency = if status.outcome.is_ok() { Urgency::Notice } else { Urgency::Warning };
-    let sent = send(Path::new(JOURNAL_SOCKET), &fields(app, verdict, &message, urgency));
-    if sent.is_err() || !is_managed() {
-        line(urgency, &message);
+    to_journal(&fields(app, verdict, &message, urgency), urgency, &message);
+}
+
+/// Tells a change of the mark to the system journal, as a verdict.
+pub fn marked(app: &App, marked: &Marked) {
+    let Marked { mark, previous, .. } = marked;
+    let before = previous.as_ref().map_or("not known".to_owned(), |previous| previous.tag.to_string());
+    let message = format!("{app}: the highest version is now {}, and was {before}", mark.tag);
+    to_journal(&mark_fields(app, marked, &message), Urgency::Warning, &message);
+}
+
+fn to_journal(entry: &[u8], urgency: Urgency, message: &str) {
+    if send(Path::new(JOURNAL_SOCKET), entry).is_err() || !is_managed() {
+        line(urgency, message);
     }
 }
 
 pub(crate) fn fields(app: &App, verdict: &Verdict, message: &str, urgency: Urgency) -> Vec<u8> {
     let Status { tag, request, outcome, kind, digest, previous_digest, started, .. } = &verdict.status;
-    let by = match verdict.by {
-        By::Request => "request",
-        By::Operator => "operator",
-    };
-    let mut bytes = Vec::new();
-    let mut field = |name: &str, value: Option<&dyn fmt::Display>| {
-        if let Some(value) = value {
-            put_field(&mut bytes, name, &value.to_string());
-        }
-    };
-    field("MESSAGE", Some(&text::escape(message)));
-    field("PRIORITY", Some(&(urgency as u8)));
-    field("SYSLOG_IDENTIFIER", Some(&"tagship-host"));
-    field("TAGSHIP_APP", Some(app));
+    let mut bytes = entry(app, message, urgency);
+    let mut field = |name: &str, value: Option<&dyn fmt::Display>| put_some(&mut bytes, name, value);
     field("TAGSHIP_TAG", tag.as_ref().map(|tag| tag as _));
     field("TAGSHIP_DIGEST", digest.as_ref().map(|digest| digest as _));
     field("TAGSHIP_PREVIOUS_DIGEST", previous_digest.as_ref().map(|digest| digest as _));
     field("TAGSHIP_REQUEST", request.as_ref().map(|id| id as _));
     field("TAGSHIP_OUTCOME", Some(outcome));
     field("TAGSHIP_KIND", Some(kind));
-    field("TAGSHIP_BY", Some(&by));
+    field("TAGSHIP_BY", Some(&verdict.by));
     field("TAGSHIP_STARTED", started.as_ref().map(|started| started as _));
     bytes
+}
+
+fn mark_fields(app: &App, Marked { by, mark, previous }: &Marked, message: &str) -> Vec<u8> {
+    let mut bytes = entry(app, message, Urgency::Warning);
+    let mut field = |name: &str, value: Option<&dyn fmt::Display>| put_some(&mut bytes, name, value);
+    field("TAGSHIP_MARK", Some(&mark.tag));
+    field("TAGSHIP_MARK_DIGEST", Some(&mark.digest));
+    field("TAGSHIP_PREVIOUS_MARK", previous.as_ref().map(|previous| &previous.tag as _));
+    field("TAGSHIP_PREVIOUS_MARK_DIGEST", previous.as_ref().map(|previous| &previous.digest as _));
+    field("TAGSHIP_BY", Some(by));
+    bytes
+}
+
+/// What every entry of ours in the journal begins with.
+fn entry(app: &App, message: &str, urgency: Urgency) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    put_field(&mut bytes, "MESSAGE", &text::escape(message));
+    put_field(&mut bytes, "PRIORITY", &(urgency as u8).to_string());
+    put_field(&mut bytes, "SYSLOG_IDENTIFIER", "tagship-host");
+    put_field(&mut bytes, "TAGSHIP_APP", app.as_str());
+    bytes
+}
+
+fn put_some(bytes: &mut Vec<u8>, name: &str, value: Option<&dyn fmt::Display>) {
+    if let Some(value) = value {
+        put_field(bytes, name, &value.to_string());
+    }
 }
 
 /// One field in the binary-safe form: name, line feed, length as 64 bits little-endian, value, line feed.
@@ -274,6 +306,40 @@ mod tests {
     use tagship_core::handoff::status::Outcome;
 
     use super::*;
+    use crate::{history::By, testing::digest, trust::Release};
+
+    /// The fields of a message to the journal.
+    fn read(mut rest: &[u8]) -> Vec<String> {
+        let mut found = Vec::new();
+        while !rest.is_empty() {
+            let end = rest.iter().position(|byte| *byte == b'\n').unwrap();
+            let size = u64::from_le_bytes(rest[end + 1..end + 9].try_into().unwrap()) as usize;
+            let value = &rest[end + 9..end + 9 + size];
+            found.push(format!("{}={}", str::from_utf8(&rest[..end]).unwrap(), str::from_utf8(value).unwrap()));
+            assert_eq!(rest[end + 9 + size], b'\n');
+            rest = &rest[end + 10 + size..];
+        }
+        found
+    }
+
+    #[test]
+    fn a_change_of_the_mark_has_fields_of_its_own() {
+        let release = |name: &str| Release {
+            tag: name.parse().unwrap(),
+            digest: digest(name),
+            created: None,
+            commit: None,
+            signed: true,
+        };
+        let first = Marked { by: By::Companion, mark: release("v0.1.0"), previous: None };
+        let second = Marked { by: By::Operator, mark: release("v0.1.0"), previous: Some(release("v0.2.0")) };
+        let own = |marked: &Marked| read(&mark_fields(&"app".parse().unwrap(), marked, "line")).split_off(4);
+        let (now, before) = (digest("v0.1.0"), digest("v0.2.0"));
+        let set = ["TAGSHIP_MARK=v0.1.0".to_owned(), format!("TAGSHIP_MARK_DIGEST={now}")];
+        let was = ["TAGSHIP_PREVIOUS_MARK=v0.2.0".to_owned(), format!("TAGSHIP_PREVIOUS_MARK_DIGEST={before}")];
+        assert_eq!(own(&first), [&set[..], &["TAGSHIP_BY=companion".to_owned()]].concat());
+        assert_eq!(own(&second), [&set[..], &was[..], &["TAGSHIP_BY=operator".to_owned()]].concat());
+    }
 
     #[test]
     fn a_verdict_reaches_the_journal_with_its_fields() {
@@ -290,18 +356,8 @@ mod tests {
 
         let mut buffer = [0; 4096];
         let length = journal.recv(&mut buffer).unwrap();
-        let mut rest = &buffer[..length];
-        let mut found = Vec::new();
-        while !rest.is_empty() {
-            let end = rest.iter().position(|byte| *byte == b'\n').unwrap();
-            let size = u64::from_le_bytes(rest[end + 1..end + 9].try_into().unwrap()) as usize;
-            let value = &rest[end + 9..end + 9 + size];
-            found.push(format!("{}={}", str::from_utf8(&rest[..end]).unwrap(), str::from_utf8(value).unwrap()));
-            assert_eq!(rest[end + 9 + size], b'\n');
-            rest = &rest[end + 10 + size..];
-        }
         assert_eq!(
-            found,
+            read(&buffer[..length]),
             [
                 "MESSAGE=line\\nTAGSHIP_TAG=forged",
                 "PRIORITY=4",

@@ -97,7 +97,7 @@ impl Explain for StateError {
             },
             Self::Damaged { path, .. } | Self::TooLarge { path } => Some(format!(
                 "if a newer tagship-host wrote {0}, install that one again; else restore it from a backup, or move it away: \
-                 the mark is then taken anew from the next good deploy",
+                 the highest version is then taken from what runs, or else from the next good deploy",
                 path.display()
             )),
         }
@@ -153,6 +153,17 @@ impl StateDir {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Lock { _file: file })),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(StateError::Io { action: "lock", path, source: error.into() }),
+        }
+    }
+
+    /// Whether somebody acts for the app now. Asked by a shared lock, which keeps others that ask from nothing, and
+    /// whoever wants to act only for the moment that the question takes.
+    pub fn is_locked(&self) -> Result<bool, StateError> {
+        let (file, path) = self.lock_file()?;
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(false),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
             Err(error) => Err(StateError::Io { action: "lock", path, source: error.into() }),
         }
     }
@@ -328,7 +339,9 @@ pub(crate) mod tests {
         let (_temp, state) = fresh();
         let held = state.lock().unwrap();
         assert!(state.try_lock().unwrap().is_none());
+        assert!(state.is_locked().unwrap());
         drop(held);
+        assert!(!state.is_locked().unwrap());
         assert!(state.try_lock().unwrap().is_some());
     }
 

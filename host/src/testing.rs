@@ -33,7 +33,7 @@ use crate::{
         Pulled, Room, Store, UnitFacts, Units, Wanted,
     },
     desk::{Adapters, Host},
-    history::Verdict,
+    history::{Marked, Verdict},
     stop::Stop,
     verify::{Denied, Registry},
 };
@@ -162,6 +162,8 @@ pub(crate) struct State {
     pub(crate) moments: Vec<ImageId>,
     /// What the system journal was told.
     pub(crate) verdicts: Vec<Verdict>,
+    /// What it was told of the mark.
+    pub(crate) marks: Vec<Marked>,
     /// For which images older ones were removed, and how many answers there were by then.
     pub(crate) tidied: Vec<(ImageId, usize)>,
 }
@@ -257,6 +259,10 @@ impl Host for World {
 
     fn verdict(&self, _: &App, verdict: &Verdict) {
         self.state().verdicts.push(verdict.clone());
+    }
+
+    fn marked(&self, _: &App, marked: &Marked) {
+        self.state().marks.push(marked.clone());
     }
 
     async fn tidy(&self, _: &World, settings: &Settings, running: &ImageId) -> Result<usize, Failure> {
@@ -365,6 +371,13 @@ impl Store for World {
         self.passes("forgets", name).await;
         self.state().names.remove(&name.to_string());
         Ok(())
+    }
+
+    async fn digests(&self, image: &ImageId, of: &Repository) -> Result<Vec<Digest>, Silent> {
+        self.passes("asks for the digests of", image).await;
+        let state = self.state();
+        let all = state.tags.values().chain(state.signatures.keys()).filter(|_| *of == repository());
+        Ok(all.copied().filter(|digest| image_of(*digest) == *image).collect::<BTreeSet<_>>().into_iter().collect())
     }
 
     async fn keep(&self, _: &ImageId) -> Result<(), Silent> {

@@ -2,20 +2,24 @@
 //!
 //! How bytes verify is the core's, how versions follow each other `trust`'s; here they meet the registry.
 
+mod denied;
+
 use std::future::Future;
 
 use jiff::Timestamp;
 use tagship_core::{
-    credentials::{AuthFiles, CredentialError},
-    explain::Explain,
+    credentials::AuthFiles,
     handoff::request::Received,
     reference::{Digest, ImageRef, Repository, Tag},
     registry::{Client, RegistryError},
     signature::{
-        self, AnnotationRule, CheckError, Evidence, Expectation, KeyError, Policy, PublicKey, Rekor, Verified, verify,
+        self, AnnotationRule, CheckError, Evidence, Expectation, KeyError, Policy, PublicKey, Rekor, TagClaim,
+        Verified, verify,
     },
-    tls::{Roots, RootsError},
+    tls::Roots,
 };
+
+pub use denied::Denied;
 
 use crate::{
     config::{RequestPolicy, Settings, VerifySettings},
@@ -60,98 +64,6 @@ pub struct Approved {
     pub release: Release,
     /// The proof.
     pub verified: Verified,
-}
-
-/// Why an image may not be deployed. Nothing was touched.
-#[derive(Debug, thiserror::Error)]
-pub enum Denied {
-    /// The certificate authorities cannot be loaded.
-    #[error(transparent)]
-    Roots(#[from] RootsError),
-    /// The registry's credentials cannot be read.
-    #[error(transparent)]
-    Credential(#[from] CredentialError),
-    /// A configured key is none.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// The registry did not answer, or not well.
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
-    /// The signatures could not be had, or none counts.
-    #[error(transparent)]
-    Check(Box<CheckError>),
-    /// The image is genuine, but not to be deployed now.
-    #[error(transparent)]
-    Refusal(#[from] Refusal),
-    /// The tag names nothing.
-    #[error("{image} does not exist")]
-    NoSuchTag {
-        /// The tag, in full.
-        image: ImageRef,
-    },
-    /// The request is for another app.
-    #[error("the request is for {asked}, and this app is deployed from {configured}")]
-    AnotherImage {
-        /// What the request names.
-        asked: Repository,
-        /// What the configuration names.
-        configured: Repository,
-    },
-    /// The request has to be signed, and is not.
-    #[error("the request is not signed")]
-    RequestUnsigned {
-        /// It asks for a rollback; otherwise the configuration demands it.
-        rollback: bool,
-    },
-    /// The request's signature is by no trusted key, or not over these bytes.
-    #[error("the request's signature is not by a trusted key")]
-    RequestSignature,
-}
-
-impl From<CheckError> for Denied {
-    fn from(error: CheckError) -> Self {
-        Self::Check(Box::new(error))
-    }
-}
-
-impl Explain for Denied {
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Roots(error) => error.kind(),
-            Self::Credential(error) => error.kind(),
-            Self::Key(error) => error.kind(),
-            Self::Registry(error) => error.kind(),
-            Self::Check(error) => error.kind(),
-            Self::Refusal(error) => error.kind(),
-            Self::NoSuchTag { .. } => "no-such-tag",
-            Self::AnotherImage { .. } => "another-image",
-            Self::RequestUnsigned { .. } => "request-unsigned",
-            Self::RequestSignature => "request-signature",
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Roots(error) => error.hint(),
-            Self::Credential(error) => error.hint(),
-            Self::Key(error) => error.hint(),
-            Self::Registry(error) => error.hint(),
-            Self::Check(error) => error.hint(),
-            Self::Refusal(error) => error.hint(),
-            Self::NoSuchTag { .. } => Some("push the image under this tag first".into()),
-            Self::AnotherImage { .. } => {
-                Some("mount the right app's hand-off directory into the job, or correct the action's `image`".into())
-            }
-            Self::RequestUnsigned { rollback: true } => Some(
-                "give the action its `key`, so that it signs the request; or run `tagship-host rollback` on the host"
-                    .into(),
-            ),
-            Self::RequestUnsigned { rollback: false } => {
-                Some("give the action its `key`, so that it signs the request (`requests: signed` demands it)".into())
-            }
-            Self::RequestSignature => Some("sign with the key that the host's `verify.keys` names".into()),
-        }
-    }
 }
 
 impl Remote {
@@ -264,6 +176,23 @@ pub fn approve_proven(
         now,
     )?;
     Ok(Approved { release: release.clone(), verified })
+}
+
+/// Verifies what runs here under the version that its signature names; none if that names none. Nobody asks for it to be
+/// deployed, so nothing is ruled on.
+pub async fn recognise(
+    settings: &Settings,
+    registry: &impl Registry,
+    digest: Digest,
+) -> Result<Option<Approved>, Denied> {
+    let policy = policy(&settings.verify, settings.verify.annotations)?;
+    let expected = Expectation { repository: settings.image.clone(), digest, tag: None };
+    let verified = registry.check(&expected, &policy).await?;
+    let TagClaim::Signed(tag) = verified.tag_claim() else { return Ok(None) };
+    match identity::identify(digest, verified.tag_claim(), verified.annotations(), tag) {
+        Named::BySignature(release) => Ok(Some(Approved { release, verified })),
+        Named::IfRegistryAgrees(_) => Ok(None),
+    }
 }
 
 async fn resolve(settings: &Settings, registry: &impl Registry, tag: &Tag) -> Result<Digest, Denied> {

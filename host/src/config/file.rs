@@ -95,6 +95,20 @@ pub(super) struct Belongings {
     pub services: Vec<Group>,
 }
 
+/// What the app's units run. Whether the rest of the file is right is no matter of theirs.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct NamesOnly {
+    pub image: Option<Repository>,
+    #[serde(default = "stable", deserialize_with = "tag_or_empty")]
+    pub moving_tag: Option<Tag>,
+    pub local_image: Option<Repository>,
+    #[serde(default)]
+    pub before: Vec<ServiceName>,
+    #[serde(default)]
+    pub services: Vec<Group>,
+}
+
 /// The one key that is needed before the rest is known to be right: where answers go.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]

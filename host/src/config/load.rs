@@ -10,9 +10,9 @@ use std::{
 use tagship_core::signature::{Formats, KeyError, PublicKey};
 
 use super::{
-    App, ConfigError, Health, OwnershipError, RootFile, ServiceName, Settings, VerifySettings,
+    App, AppUnits, ConfigError, Health, OwnershipError, RootFile, ServiceName, Settings, VerifySettings,
     admin::{self, Binding},
-    file::{self, AppFile, Belongings, HandoffOnly, VerifyBlock},
+    file::{self, AppFile, Belongings, HandoffOnly, NamesOnly, VerifyBlock},
     read::{read, utf8, yaml_files},
 };
 
@@ -50,17 +50,20 @@ impl Places {
 
     /// The app's validated configuration.
     pub fn load(&self, app: &App) -> Result<Settings, ConfigError> {
-        let path = self.path(app);
-        let bytes = read(&path).map_err(|error| match error {
-            ConfigError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                ConfigError::Missing { app: app.clone(), path: path.clone(), others: self.apps() }
-            }
-            other => other,
-        })?;
+        let (path, bytes) = self.read(app)?;
         let raw: AppFile = file::parse(&path, utf8(&path, &bytes)?)?;
         let settings = self.settle(app, &path, raw)?;
         self.refuse_shared(&path, &settings)?;
         Ok(settings)
+    }
+
+    /// The app's units alone, also from a configuration that is otherwise wrong: what they may run does not depend on it.
+    pub fn units(&self, app: &App) -> Result<AppUnits, ConfigError> {
+        let (path, bytes) = self.read(app)?;
+        let NamesOnly { image, moving_tag, local_image, before, services } = file::parse(&path, utf8(&path, &bytes)?)?;
+        let image = image.ok_or_else(|| ConfigError::MissingKey { path: path.clone(), key: "image" })?;
+        let services = services.into_iter().flat_map(|group| group.0).collect();
+        Ok(AppUnits { image, moving_tag, local_image, before, services })
     }
 
     /// The hand-off directory alone, also from a configuration that is otherwise wrong, so that its error can be
@@ -78,6 +81,16 @@ impl Places {
     pub fn apps(&self) -> Vec<String> {
         let files = yaml_files(&self.user, USERS).unwrap_or_default();
         files.iter().filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect()
+    }
+
+    fn read(&self, app: &App) -> Result<(PathBuf, Vec<u8>), ConfigError> {
+        let path = self.path(app);
+        match read(&path) {
+            Err(ConfigError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Err(ConfigError::Missing { app: app.clone(), path, others: self.apps() })
+            }
+            bytes => Ok((path, bytes?)),
+        }
     }
 
     fn path(&self, app: &App) -> PathBuf {
@@ -259,160 +272,4 @@ fn same_directory(a: &Path, b: &Path) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use tagship_core::explain::Explain;
-
-    use super::*;
-
-    /// A user's directories, with these files.
-    struct User {
-        temp: tempfile::TempDir,
-    }
-
-    /// A key where root's files are; tests cannot make any.
-    fn read(path: &Path) -> Result<RootFile, OwnershipError> {
-        let text = match path.file_name().and_then(|name| name.to_str()) {
-            Some("good.pub") => PublicKey::public_log().to_pem(),
-            Some("private.pub") => {
-                "-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED SIGSTORE PRIVATE KEY-----\n"
-                    .to_owned()
-            }
-            Some("p384.pub") => crate::testing::P384.to_owned(),
-            Some("empty.pub") => String::new(),
-            _ => return RootFile::read(path),
-        };
-        Ok(RootFile::for_test(&path.display().to_string(), text.as_bytes()))
-    }
-
-    impl User {
-        fn with(files: &[(&str, &str)]) -> Self {
-            let user = Self { temp: tempfile::tempdir().unwrap() };
-            fs::create_dir(user.temp.path().join("config")).unwrap();
-            for (name, text) in files {
-                fs::write(user.temp.path().join("config").join(name), text).unwrap();
-            }
-            user
-        }
-
-        fn places(&self) -> Places {
-            let home = self.temp.path().to_owned();
-            Places { user: home.join("config"), admin: home.join("etc"), home, trusted: read }
-        }
-
-        fn load(&self) -> Result<Settings, ConfigError> {
-            self.places().load(&"app".parse().unwrap())
-        }
-
-        fn handoff(&self) -> PathBuf {
-            self.places().handoff(&"app".parse().unwrap())
-        }
-    }
-
-    /// A configuration that can be followed.
-    const GOOD: &str =
-        "image: git.example.org/chris/app\nverify: {keys: [/keys/good.pub]}\nservices: [web, [worker, beat]]\n";
-
-    fn fault(text: &str) -> String {
-        User::with(&[("app.yaml", text)]).load().unwrap_err().to_string()
-    }
-
-    #[test]
-    fn a_good_file_is_followed() {
-        let user = User::with(&[("app.yaml", &format!("{GOOD}before: [migrate]\nlocal-image: localhost/app\n"))]);
-        let settings = user.load().unwrap();
-        assert_eq!(settings.handoff, user.temp.path().join("tagship/app"));
-        assert_eq!(settings.all_services().map(ServiceName::as_str).collect::<Vec<_>>(), ["web", "worker", "beat"]);
-        assert_eq!(settings.verify.floor, None);
-        assert_eq!(user.handoff(), settings.handoff);
-    }
-
-    #[test]
-    fn contradictions_are_named() {
-        for (text, words) in [
-            ("verify: {keys: [/keys/good.pub]}\nservices: [web]", "`image` is missing"),
-            ("image: a.example/b\nverify: {keys: [/keys/good.pub]}", "`services` is missing"),
-            ("image: a.example/b\nservices: [web]", "`verify.keys` is missing"),
-            ("image: a.example/b\nservices: [web]\nverify: {}", "`verify.keys` is missing"),
-            (&format!("{GOOD}before: [web]"), "web is there twice"),
-            (&format!("{GOOD}moving-tag: ''"), "`moving-tag`"),
-            (&format!("{GOOD}keep-images: 1"), "`keep-images`"),
-            (&format!("{GOOD}health: {{timeout: 1ms}}"), "`health.timeout`"),
-            (&format!("{GOOD}health: {{settle: 1h}}"), "`health.settle`"),
-            (&format!("{GOOD}budget: 60s"), "`budget`"),
-            (&format!("{GOOD}handoff: data"), "`handoff`"),
-            (&format!("{GOOD}handoff: ~/../other"), "`handoff`"),
-            ("image: a.example/b\nservices: [web]\nverify: {keys: [a.pub]}", "`verify.keys` names a file"),
-            ("image: a.example/b\nservices: [web]\nverify: {keys: [/keys/good.pub], formats: []}", "`verify.formats`"),
-            ("image: a.example/b\nservices: [web]\nverify: {keys: [/keys/good.pub], formats: [pgp]}", "pgp"),
-        ] {
-            let fault = fault(text);
-            assert!(fault.contains(words), "{text}: {fault}");
-        }
-    }
-
-    #[test]
-    fn a_key_that_cannot_be_used_is_an_error_of_the_configuration() {
-        let with = |verify: &str| {
-            let text = format!("image: a.example/b\nservices: [web]\nverify: {{{verify}}}");
-            User::with(&[("app.yaml", &text)]).load()
-        };
-        assert!(with("keys: [/k/good.pub, /k/p384.pub], rekor-keys: [/k/good.pub]").is_ok());
-        for (verify, words) in [
-            ("keys: [/k/empty.pub]", "`verify.keys` names a key that cannot be used"),
-            ("keys: [/k/good.pub, /k/private.pub]", "`verify.keys` names a key that cannot be used"),
-            ("keys: [/k/good.pub], rekor-keys: [/k/empty.pub]", "`verify.rekor-keys` names a key"),
-            ("keys: [/k/good.pub], rekor-keys: [/k/p384.pub]", "`verify.rekor-keys` names a key"),
-        ] {
-            let error = with(verify).unwrap_err();
-            assert_eq!(error.kind(), "bad-public-key", "{verify}");
-            assert!(error.to_string().contains(words) && error.hint().is_some(), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_file_that_is_not_there_names_the_others() {
-        let error = User::with(&[("demo.yaml", GOOD), ("note.txt", ""), (".hidden.yaml", "")]).load().unwrap_err();
-        assert_eq!(error.kind(), "config-missing");
-        assert!(error.hint().unwrap().ends_with("name one of: demo"), "{:?}", error.hint());
-    }
-
-    #[test]
-    fn what_belongs_to_two_apps_is_refused() {
-        let other = "image: a.example/b\nservices: [other]\nunknown: key\n";
-        assert!(User::with(&[("app.yaml", GOOD), ("other.yaml", other)]).load().is_ok());
-        for (theirs, what) in [
-            ("services: [beat]", "service beat"),
-            ("before: [web]", "service web"),
-            ("handoff: ~/tagship/app", "hand-off directory"),
-        ] {
-            let error = User::with(&[("app.yaml", GOOD), ("other.yaml", theirs)]).load().unwrap_err();
-            assert_eq!(error.kind(), "config-shared");
-            assert!(error.to_string().contains(what), "{error}");
-        }
-        assert!(User::with(&[("app.yaml", GOOD), ("other.yaml", "services: [")]).load().is_ok(), "its own trouble");
-    }
-
-    #[test]
-    fn answers_find_their_directory_although_the_rest_is_wrong() {
-        let user = User::with(&[("app.yaml", "handoff: ~/elsewhere\nservices: [[]]\nunknown: 1\n")]);
-        assert_eq!(user.handoff(), user.temp.path().join("elsewhere"));
-        for text in ["handoff: [", "handoff: relative", "services: web"] {
-            let user = User::with(&[("app.yaml", text)]);
-            assert_eq!(user.handoff(), user.temp.path().join("tagship/app"), "{text}");
-        }
-    }
-
-    #[test]
-    fn an_administrators_file_in_the_wrong_hands_stops_everything() {
-        let user = User::with(&[("app.yaml", GOOD)]);
-        fs::create_dir(user.temp.path().join("etc")).unwrap();
-        fs::write(user.temp.path().join("etc/any.yaml"), "image: c.example/d\nfloor: v1.0.0\n").unwrap();
-        assert_eq!(user.load().unwrap_err().kind(), "not-root-owned");
-    }
-
-    #[test]
-    fn an_endless_file_is_refused() {
-        let user = User::with(&[("app.yaml", &"# filler\n".repeat(10_000))]);
-        assert!(matches!(user.load(), Err(ConfigError::TooLarge { .. })));
-    }
-}
+mod tests;

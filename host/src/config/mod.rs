@@ -18,7 +18,9 @@ mod words;
 pub use error::ConfigError;
 pub use load::Places;
 pub use ownership::{OwnershipError, RootFile};
-pub use settings::{App, Downgrade, Health, Missing, NameError, RequestPolicy, ServiceName, Settings, VerifySettings};
+pub use settings::{
+    App, AppUnits, Downgrade, Health, Missing, NameError, RequestPolicy, ServiceName, Settings, VerifySettings,
+};
 pub(crate) use shell::shell_word;
 
 /// What is wrong with bytes as the user's and as the administrator's file: their keys, shapes and values alone. What
@@ -29,6 +31,7 @@ pub fn understood(bytes: &[u8]) -> [Result<(), ConfigError>; 2] {
     let user = read::utf8(path, bytes).and_then(|text| {
         // The looser readings of the same file may not trip over it either.
         let _ = (file::parse::<file::HandoffOnly>(path, text), file::parse::<file::Belongings>(path, text));
+        let _ = file::parse::<file::NamesOnly>(path, text);
         file::parse::<file::AppFile>(path, text).map(drop)
     });
     [user, admin::parse(path, bytes).map(drop)]

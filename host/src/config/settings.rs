@@ -58,6 +58,21 @@ impl Settings {
     }
 }
 
+/// What is known of an app's units alone, also from a configuration that is otherwise wrong.
+#[derive(Debug, Clone)]
+pub struct AppUnits {
+    /// The repository that the app is deployed from.
+    pub image: Repository,
+    /// As in [`Settings`].
+    pub moving_tag: Option<Tag>,
+    /// As in [`Settings`].
+    pub local_image: Option<Repository>,
+    /// The one-shot units.
+    pub before: Vec<ServiceName>,
+    /// The services, in order.
+    pub services: Vec<ServiceName>,
+}
+
 /// What a signature must show before its image is deployed.
 #[derive(Debug, Clone)]
 pub struct VerifySettings {

@@ -19,7 +19,7 @@ mod world;
 pub(crate) use plan::check_loaded;
 
 pub use contents::{Contents, Described, architecture};
-pub use names::{NameBack, names_back};
+pub use names::{NameBack, has_moved, names_back};
 pub use outcome::{Ended, Failure, Left, ServiceEnd, Verdict};
 pub use ports::{
     ContainerFacts, Containers, HealthState, Leave, News, Part, Proof, Pulled, Report, Store, UnitFacts, Units, Wanted,

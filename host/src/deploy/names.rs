@@ -37,6 +37,12 @@ pub async fn names_back<S: Store>(store: &S, entry: &InFlight, mut tell: impl Fn
     }
 }
 
+/// Whether a deploy may have moved this name by now.
+pub fn has_moved(entry: &InFlight, name: &LocalName) -> bool {
+    let moved = plan::shape(entry, false).moved_by(&entry.phase);
+    moved.into_iter().filter_map(|index| entry.services.get(index)).any(|recorded| recorded.local == *name)
+}
+
 /// Whether it had to be moved.
 async fn back<S: Store>(store: &S, recorded: &Recorded) -> Result<bool, Failure> {
     let failed = |error: S::Error| Failure::of(&error).at(&recorded.name);

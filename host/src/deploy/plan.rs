@@ -43,16 +43,12 @@ pub(crate) fn service_names(settings: &Settings) -> Result<Vec<Named>, Failure> 
 
 /// The name in the local store that a service's unit has to run.
 pub(crate) fn local_name(settings: &Settings, service: &ServiceName) -> Result<LocalName, Failure> {
-    let (repository, tag) = match (&settings.local_image, &settings.moving_tag) {
-        (Some(repository), _) => (repository, service.as_str().parse().ok()),
-        (None, moving) => (&settings.image, moving.clone()),
-    };
-    let tag = tag.ok_or_else(|| {
+    let shared = (&settings.image, settings.moving_tag.as_ref());
+    LocalName::of(service, settings.local_image.as_ref(), shared).ok_or_else(|| {
         Failure::new("local-name", format!("there is no local name for {service} to run"))
             .at(service)
             .hint("set `local-image`, or a `moving-tag`, in the app's configuration")
-    })?;
-    Ok(LocalName { repository: repository.clone(), tag })
+    })
 }
 
 /// Refuses what cannot work, and records the rest as it is before the first effect.

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeSet, future::Future, time::Duration};
 
-use tagship_core::{explain::Explain, reference::Digest, signature::Verified};
+use tagship_core::{
+    explain::Explain,
+    reference::{Digest, Repository},
+    signature::Verified,
+};
 
 use super::{
     outcome::Failure,
@@ -75,6 +79,13 @@ pub trait Store: Sync {
 
     /// Whether an image is in the store.
     fn has(&self, image: &ImageId) -> impl Future<Output = Result<bool, Self::Error>> + Send;
+
+    /// The digests under which an image is known to be of this repository; none if it is of another, or of none.
+    fn digests(
+        &self,
+        image: &ImageId,
+        of: &Repository,
+    ) -> impl Future<Output = Result<Vec<Digest>, Self::Error>> + Send;
 
     /// Gives an image a name of its own, so that pruning spares it although its other names move on.
     fn keep(&self, image: &ImageId) -> impl Future<Output = Result<(), Self::Error>> + Send;

@@ -7,6 +7,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use tagship_core::reference::{Repository, Tag};
 
+use crate::config::ServiceName;
+
 /// A local image's id: the engine's, 64 lowercase hexadecimal digits, which is not the registry's digest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -29,6 +31,22 @@ pub struct LocalName {
     pub repository: Repository,
     /// The tag.
     pub tag: Tag,
+}
+
+impl LocalName {
+    /// The name that a service's unit has to run: one of its own below `local`, or else the one that all of them share,
+    /// the moving tag of `image`. None where nothing says which.
+    pub fn of(
+        service: &ServiceName,
+        local: Option<&Repository>,
+        (image, moving): (&Repository, Option<&Tag>),
+    ) -> Option<Self> {
+        let (repository, tag) = match local {
+            Some(local) => (local, service.as_str().parse().ok()),
+            None => (image, moving.cloned()),
+        };
+        Some(Self { repository: repository.clone(), tag: tag? })
+    }
 }
 
 impl fmt::Display for LocalName {

@@ -22,6 +22,8 @@ use crate::{
     trust::Release,
 };
 
+mod lost;
+
 /// A host, its directories, and whoever asks.
 struct Place {
     temp: tempfile::TempDir,

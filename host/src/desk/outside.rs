@@ -33,6 +33,9 @@ pub trait Host: Sized + Sync {
     /// Tells a verdict to where the app's user cannot change it.
     fn verdict(&self, app: &App, verdict: &history::Verdict);
 
+    /// Tells a change of the mark to there, too.
+    fn marked(&self, app: &App, marked: &history::Marked);
+
     /// Removes what the store need not keep any longer, now that `running` is proven. Returns how many images went.
     fn tidy(
         &self,

@@ -19,10 +19,9 @@ pub fn refusal(error: &dyn Explain) -> Status {
     Status::new(Outcome::Refused, error.kind(), &words(&Failure::of(error), &[]))
 }
 
-/// The refusal of something new while what was interrupted cannot be ended.
-pub fn in_the_way(failure: &Failure) -> Status {
-    let cause =
-        Failure { reason: format!("an interrupted deploy must be ended first: {}", failure.reason), ..failure.clone() };
+/// The refusal of something new while `what` has to be done first and fails.
+pub(super) fn in_the_way(what: &str, failure: &Failure) -> Status {
+    let cause = Failure { reason: format!("{what}: {}", failure.reason), ..failure.clone() };
     Status::new(Outcome::Refused, &failure.kind, &words(&cause, &[]))
 }
 

@@ -18,8 +18,8 @@ use crate::{
 pub async fn run<H: Host>(desk: &mut Desk<'_, H>, settings: &Settings, tag: &Tag) -> Status {
     let told = Told::new(Progress::none());
     let order = Order { request: None, asked: tag.clone(), started: Timestamp::now() };
-    if let Err(failure) = desk.make_way(settings, &told).await {
-        return desk.refuse(&order, desk::in_the_way(&failure));
+    if let Err(refusal) = desk.make_way(settings, &told).await {
+        return desk.refuse(&order, refusal);
     }
     told.tell("verify", "retry", &format!("{tag} is tried again, whatever was found before"));
     let approved = async {

@@ -43,9 +43,9 @@ pub async fn run<H: Host>(
     let told = Told::new(Progress::none());
     let started = Timestamp::now();
     let order = |asked| Order { request: None, asked, started };
-    if let Err(failure) = desk.make_way(settings, &told).await {
+    if let Err(refusal) = desk.make_way(settings, &told).await {
         let asked = tag.or_else(|| desk.history().trust.running().map(|running| &running.tag)).cloned();
-        return Ok(desk.refuse(&order(asked.ok_or(NothingEarlier)?), desk::in_the_way(&failure)));
+        return Ok(desk.refuse(&order(asked.ok_or(NothingEarlier)?), refusal));
     }
     let known = match tag {
         Some(tag) => desk.history().of_tag(tag).cloned(),
@@ -54,11 +54,7 @@ pub async fn run<H: Host>(
     let (order, approved) = match (known, tag) {
         (Some(proven), _) => {
             told.tell("verify", "start", &format!("going back to {}, proven {:.0}", proven.release.tag, proven.at));
-            let approved = match again(desk.history(), settings, &proven, started) {
-                Err(denied @ Denied::Check(_)) => signed_anew(desk, settings, &proven, denied, &told, started).await,
-                approved => approved,
-            };
-            (order(proven.release.tag.clone()), approved)
+            (order(proven.release.tag.clone()), proven_again(desk, settings, &proven, &told, started).await)
         }
         (None, Some(tag)) => {
             told.tell("verify", "start", &format!("{tag} was never proven here; asking the registry"));
@@ -106,8 +102,19 @@ pub fn list(history: &History) -> String {
     }
 }
 
-fn again(history: &History, settings: &Settings, proven: &Proven, now: Timestamp) -> Result<Approved, Denied> {
-    verify::approve_proven(settings, &history.trust, (&proven.release, &proven.evidence), now)
+/// Verifies anew what was proven here: from what was kept of it, or by a newer signature.
+pub(super) async fn proven_again<H: Host>(
+    desk: &Desk<'_, H>,
+    settings: &Settings,
+    proven: &Proven,
+    told: &Told,
+    now: Timestamp,
+) -> Result<Approved, Denied> {
+    let kept = (&proven.release, &proven.evidence);
+    match verify::approve_proven(settings, &desk.history().trust, kept, now) {
+        Err(denied @ Denied::Check(_)) => signed_anew(desk, settings, proven, denied, told, now).await,
+        approved => approved,
+    }
 }
 
 /// The signature that was kept does not count any more; its key may have been taken out of use. The same image may have
@@ -137,7 +144,8 @@ async fn signed_anew<H: Host>(
     }
 }
 
-async fn from_registry<H: Host>(
+/// Verifies what was never proven here, by the registry's word for its tag and its signatures.
+pub(super) async fn from_registry<H: Host>(
     desk: &Desk<'_, H>,
     settings: &Settings,
     tag: &Tag,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use tagship_core::{
-    reference::{Digest, Tag},
+    reference::{Digest, Repository, Tag},
     registry::RegistryError,
     signature::{CheckError, Expectation, Policy, Verified},
 };
@@ -104,6 +104,11 @@ impl<S: Store> Store for Traced<S> {
     async fn has(&self, image: &ImageId) -> Result<bool, S::Error> {
         let _span = self.trace.span(Category::Engine, || format!("look for image {}", image.short()));
         self.inner.has(image).await
+    }
+
+    async fn digests(&self, image: &ImageId, of: &Repository) -> Result<Vec<Digest>, S::Error> {
+        let _span = self.trace.span(Category::Engine, || format!("digests of image {}", image.short()));
+        self.inner.digests(image, of).await
     }
 
     async fn keep(&self, image: &ImageId) -> Result<(), S::Error> {

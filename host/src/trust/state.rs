@@ -8,7 +8,7 @@ use tagship_core::reference::{Digest, Tag};
 
 use super::{Release, order};
 
-/// The remembered state, as it is kept on disk. Only proven releases change it.
+/// The remembered state, as it is kept on disk. Only releases that were proven, or verified anew for it, change it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrustState {
@@ -39,7 +39,7 @@ pub struct Rejected {
 const REJECTED: usize = 50;
 
 impl TrustState {
-    /// The highest release that was ever proven healthy here.
+    /// The highest release that was ever proven healthy here, unless the operator has set another.
     pub fn mark(&self) -> Option<&Release> {
         self.mark.as_ref()
     }
@@ -89,6 +89,13 @@ impl TrustState {
         self.running = Some(release);
     }
 
+    /// Sets the mark, up or down, to what was verified: by the operator's word, or because it was found running where no
+    /// mark was known. From a signature that names its version on, all must.
+    pub fn set_mark(&mut self, mark: Release) {
+        self.annotated |= mark.signed;
+        self.mark = Some(mark);
+    }
+
     /// Notes that the operator went back to something that was never verified here. The mark stays, and is held.
     pub fn went_back_to_unverified(&mut self) {
         self.running = None;
@@ -116,6 +123,19 @@ mod tests {
             state.proven(release(tag, signed), Timestamp::UNIX_EPOCH);
             assert_eq!(state.mark().unwrap().tag.as_str(), mark);
             assert_eq!(state.running().unwrap().tag.as_str(), tag);
+            assert_eq!((state.is_held(), state.is_annotated()), (held, annotated), "{tag}");
+        }
+    }
+
+    #[test]
+    fn a_mark_that_is_set_moves_either_way_and_holds_what_does_not_run() {
+        let mut state = TrustState::default();
+        for (tag, signed, held, annotated) in
+            [("v0.3.0", false, true, false), ("v0.1.0", true, true, true), ("v0.2.0", false, false, true)]
+        {
+            state.running = Some(release("v0.2.0", false));
+            state.set_mark(release(tag, signed));
+            assert_eq!(state.mark().unwrap().tag.as_str(), tag);
             assert_eq!((state.is_held(), state.is_annotated()), (held, annotated), "{tag}");
         }
     }

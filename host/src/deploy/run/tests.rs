@@ -157,6 +157,10 @@ impl Store for Host {
         Ok(!self.state().lost.contains(image))
     }
 
+    async fn digests(&self, _: &ImageId, _: &tagship_core::reference::Repository) -> Result<Vec<Digest>, Away> {
+        Ok(Vec::new())
+    }
+
     async fn keep(&self, image: &ImageId) -> Result<(), Away> {
         self.log(format!("keep {}", image.short()));
         Ok(())
