@@ -7,6 +7,7 @@ use super::{any_order, unknown};
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("h24_no_key_is_left_behind_when_signing_fails", h24_no_key_is_left_behind),
     ("h26_the_moving_tag_is_moved_last", h26_the_moving_tag_is_moved_last),
+    ("h31_what_a_build_tags_or_removes_is_not_started", h31_what_a_build_tags_or_removes),
     ("h42_a_full_disk_in_the_pull_touches_nothing", h42_a_full_disk_in_the_pull),
 ];
 
@@ -50,6 +51,53 @@ fn h26_the_moving_tag_is_moved_last(host: &Host) {
         "manifests/stable\n",
     ]);
     assert_eq!(host.digest("stable"), Some(digest));
+}
+
+fn h31_what_a_build_tags_or_removes(host: &Host) {
+    let before = host.baseline();
+    let drop_in = include_str!("../../../examples/quadlets/guard.conf");
+    let services = "demo-web demo-worker demo-beat demo-flower";
+    let units = "~/.config/systemd/user";
+    let _guarded = host.changed(
+        &format!(
+            "for s in {services}; do mkdir -p {units}/$s.service.d; cat >{units}/$s.service.d/guard.conf <<'EOF'\n{drop_in}\nEOF\ndone
+             systemctl --user daemon-reload"
+        ),
+        &format!(
+            "for s in {services}; do rm {units}/$s.service.d/guard.conf; rmdir --ignore-fail-on-non-empty {units}/$s.service.d; done
+             systemctl --user daemon-reload"
+        ),
+    );
+    // What any build with this store can do.
+    let foreign = "echo FROM scratch | podman build -q -t localhost/demo:demo-web -";
+    for (act, words) in [
+        (foreign, "stands for image"),
+        ("podman untag localhost/demo:demo-web localhost/demo:demo-web", "no image is called"),
+    ] {
+        {
+            let _moved = host.changed(
+                act,
+                &format!(
+                    "podman tag {} localhost/demo:demo-web; systemctl --user reset-failed demo-web; systemctl --user restart demo-web",
+                    before.image()
+                ),
+            );
+            host.app("systemctl --user stop demo-web; systemctl --user start demo-web").exits(1);
+            host.app("journalctl --user -u demo-web -n 30 -o cat --no-pager")
+                .ok()
+                .says("demo-web is not started")
+                .says(words);
+        }
+        host.app("systemctl --user is-active demo-web").ok();
+    }
+    // A deploy and its way back pass the guard.
+    host.release().run().ok();
+    let deployed = host.state().healthy();
+    assert_ne!(before.image(), deployed.image());
+    host.release().crashing().run().exits(1).says("rolled-back");
+    assert_eq!(deployed.image(), host.state().healthy().image());
+    host.app("tagship-host rollback demo").ok();
+    assert_eq!(before.image(), host.state().healthy().image());
 }
 
 fn h42_a_full_disk_in_the_pull(host: &Host) {
