@@ -38,7 +38,7 @@ await() {
   coproc WATCH { exec inotifywait -m -e create -e moved_to -e moved_from -e delete -e modify . 2>&1; }
   until read -r line <&"${WATCH[0]}" && [[ $line == 'Watches established.' ]]; do :; done
   until eval "$1"; do
-    read -r -t 100 line <&"${WATCH[0]}" && ((SECONDS < deadline)) || { echo "never: $1"; ls -la; exit 1; }
+    read -r -t 100 line <&"${WATCH[0]}" && ((SECONDS < deadline)) || { echo "never: $1"; ls -A | head -n 40; cat "$(ls -t deploy-log.* | head -n 1)"; exit 1; }
   done
   kill "$WATCH_PID"
   wait "$WATCH_PID" || true

@@ -5,12 +5,14 @@
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::Value;
-use tagship_core::reference::Digest;
+use serde::Deserialize;
+use tagship_core::{reference::Digest, signature::json};
 
 /// The most layers that are counted: storage drivers take 127 and less.
 const LAYERS: usize = 1024;
+
+/// The longest document that is read, in bytes: what the OCI distribution specification asks registries to accept.
+const LONGEST: usize = 4 * 1024 * 1024;
 
 /// An image's layers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +79,7 @@ impl Described {
     /// Reads a manifest or an index, for an `architecture` by its name in OCI's documents; none if it is neither, or of
     /// another shape.
     pub fn parse(manifest: &[u8], architecture: &str) -> Option<Self> {
-        let Manifest { config, layers, manifests } = read(manifest)?;
+        let Manifest { config, layers, manifests } = json::parse(manifest, LONGEST).ok()?;
         match config {
             Some(config) if layers.len() <= LAYERS => {
                 Some(Self::Image { config: config.digest, sizes: layers.into_iter().map(|layer| layer.size).collect() })
@@ -95,7 +97,7 @@ impl Described {
 impl Contents {
     /// Puts the sizes of a manifest and the names in its configuration together; none if they do not fit.
     pub fn new(sizes: &[u64], config: &[u8]) -> Option<Self> {
-        let config: Config = read(config)?;
+        let config: Config = json::parse(config, LONGEST).ok()?;
         let diffs = config.rootfs.diff_ids;
         let fits = diffs.len() == sizes.len();
         let layers = diffs.into_iter().zip(sizes).map(|(diff, &size)| Layer { diff, size });
@@ -117,12 +119,6 @@ pub fn architecture() -> &'static str {
         "aarch64" => "arm64",
         other => other,
     }
-}
-
-/// All of it must be JSON, not only what is looked at; and of that no key may be there twice, which a [`Value`] lets pass.
-fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    serde_json::from_slice::<Value>(bytes).ok()?;
-    serde_json::from_slice(bytes).ok()
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! The hand-off as a whole against what it promises: random requests, withdrawals, plants, outages and crashes, with the
 //! real companion over a host in memory.
 //!
-//! The steps and how they are drawn are here; `play` performs them, `asked` knows which answers fit.
+//! The steps and how they are drawn are here; `play` performs them, `look` requires what is promised, `asked` knows which
+//! answers fit.
 
 mod asked;
+mod look;
 mod play;
 
 use proptest::prelude::*;

@@ -88,25 +88,13 @@ impl<H: Host> Desk<'_, H> {
         let registry = self.host.registry(settings).await?;
         let mut best: Option<(Found, Approved)> = None;
         for found in running {
-            let mut why = "its signature names no version".to_owned();
-            let mut counts = None;
-            for digest in &found.digests {
-                match verify::recognise(settings, &registry, *digest).await {
-                    Ok(Some(approved)) => {
-                        counts = Some(approved);
-                        break;
+            match version_of(settings, &registry, &found).await? {
+                Ok(approved) => {
+                    if best.as_ref().is_none_or(|(_, best)| is_newer(&approved, best)) {
+                        best = Some((found, approved));
                     }
-                    Ok(None) => {}
-                    Err(denied) if denied.is_about_image() => why = explain::chain(&denied),
-                    Err(denied) => return Err(denied),
                 }
-            }
-            match counts {
-                Some(approved) if best.as_ref().is_none_or(|(_, best)| is_newer(&approved, best)) => {
-                    best = Some((found, approved));
-                }
-                Some(_) => {}
-                None => {
+                Err(why) => {
                     let image = found.image.short();
                     let text = format!(
                         "no highest version is known here, and image {image}, which runs, is taken for none: {why}"
@@ -136,6 +124,24 @@ impl<H: Host> Desk<'_, H> {
         });
         self.host.marked(&self.app, &Marked { by: By::Companion, mark, previous: None });
     }
+}
+
+/// As which version an image counts that runs, by the first of its digests that verifies; or why it counts as none.
+async fn version_of(
+    settings: &Settings,
+    registry: &impl verify::Registry,
+    found: &Found,
+) -> Result<Result<Approved, String>, Denied> {
+    let mut why = "its signature names no version".to_owned();
+    for digest in &found.digests {
+        match verify::recognise(settings, registry, *digest).await {
+            Ok(Some(approved)) => return Ok(Ok(approved)),
+            Ok(None) => {}
+            Err(denied) if denied.is_about_image() => why = explain::chain(&denied),
+            Err(denied) => return Err(denied),
+        }
+    }
+    Ok(Err(why))
 }
 
 fn is_newer(one: &Approved, other: &Approved) -> bool {

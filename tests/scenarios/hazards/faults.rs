@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use tagship_tests::{Fault, Host, IMAGE, Mend, Proxy, Scenario};
+use tagship_tests::{Fault, Host, IMAGE, Mend, Proxy, Ran, Scenario};
 
-use super::{Versions, amid, any_order, shell, slow, unknown};
+use super::{Version, Versions, amid, any_order, shell, slow, unknown};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("fault_registry_fails_where_signatures_are_read", fault_registry_fails_where_signatures_are_read),
@@ -33,6 +33,16 @@ fn registry<'a>(host: &'a Host, only: &str, fault: &Fault) -> (Proxy, Mend<'a>) 
     (proxy, mend)
 }
 
+/// Asks for a version of a registry that does this to each such request, which must have come, and mends it.
+fn asked_amid(host: &Host, (only, fault): (&str, &Fault), version: &Version, within: Duration) -> Ran {
+    let (proxy, registry) = registry(host, only, fault);
+    let answer = host.ask(&version.tag, &version.digest).ok().within(within);
+    drop(registry);
+    let seen = proxy.end();
+    assert!(seen.iter().any(|line| line.starts_with(&fault.to_string())), "{fault} was never made: {seen:#?}");
+    answer
+}
+
 fn fault_registry_fails_where_signatures_are_read(host: &Host) {
     let before = host.baseline();
     let _order = any_order(host);
@@ -43,17 +53,11 @@ fn fault_registry_fails_where_signatures_are_read(host: &Host) {
         (Fault::CutAnswer, "registry-"),
         (Fault::alter("digest", 20), ""),
     ] {
-        let (proxy, registry) = registry(host, "/manifests/sha256-", &fault);
-        host.ask(&other.tag, &other.digest)
-            .ok()
-            .within(Duration::from_secs(60))
+        asked_amid(host, ("/manifests/sha256-", &fault), &other, Duration::from_secs(60))
             .says("Outcome: refused")
             .says(&format!("Kind: {kind}"))
             .says("Reason: ");
-        drop(registry);
         assert_eq!(before, host.state(), "{fault}");
-        let seen = proxy.end();
-        assert!(seen.iter().any(|line| line.starts_with(&fault.to_string())), "{fault} was never made: {seen:#?}");
     }
     host.ask(&other.tag, &other.digest).ok().says("Outcome: deployed");
 }
@@ -68,17 +72,11 @@ fn fault_registry_fails_where_the_image_is_pulled(host: &Host) {
         ("/manifests/sha256:", Fault::alter("digest", 20)),
     ] {
         let other = unknown(host);
-        let (proxy, registry) = registry(host, only, &fault);
-        host.ask(&other.tag, &other.digest)
-            .ok()
-            .within(Duration::from_secs(100))
+        asked_amid(host, (only, &fault), &other, Duration::from_secs(100))
             .says("Outcome: failed")
             .says("Kind: pull")
             .says("Service: demo-web untouched");
-        drop(registry);
         assert_eq!(before, host.state(), "{only} {fault}");
-        let seen = proxy.end();
-        assert!(seen.iter().any(|line| line.starts_with(&fault.to_string())), "{fault} was never made: {seen:#?}");
     }
     // It is no image's fault.
     let other = Versions::of(host).other(host);
@@ -92,10 +90,7 @@ fn fault_registry_stalls_in_the_pull(host: &Host) {
     {
         let _short =
             host.configured("sed -i 's/^health:.*/health: {timeout: 5s}/; s/^budget:.*/budget: 12s/' demo.yaml");
-        let (_proxy, _registry) = registry(host, "/blobs/", &Fault::Stall);
-        host.ask(&other.tag, &other.digest)
-            .ok()
-            .within(Duration::from_secs(60))
+        asked_amid(host, ("/blobs/", &Fault::Stall), &other, Duration::from_secs(60))
             .says("Outcome: failed")
             .says("Kind: budget")
             .says("Service: demo-web untouched");

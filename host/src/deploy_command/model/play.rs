@@ -17,11 +17,8 @@ use tagship_core::{
     handoff::{
         dir::Dir,
         fields::BootId,
-        host::HostFile,
-        log::LogLine,
-        names::{self, Name, RequestId},
+        names::{self, RequestId},
         request::Request,
-        status::{Outcome, Status},
     },
     reference::Digest,
     signature::Attached,
@@ -29,16 +26,12 @@ use tagship_core::{
 
 use super::{
     Action, Form, Place, Plain, Run, Step, Thing, VERSIONS,
-    asked::{Asked, AskedBy, Past},
+    asked::{Asked, AskedBy},
 };
 use crate::{
     config::Settings,
     deploy::ImageId,
     deploy_command::{self, Configuration},
-    history::History,
-    inbox::Ledger as _,
-    journal::Journal,
-    requests::Requests,
     state_dir::StateDir,
     stop::Stop,
     testing::{IMAGE, Signer, World, digest, image_of, repository, settings, tag},
@@ -71,27 +64,27 @@ struct Released {
 struct Crash;
 
 /// The host, its directories, whoever asks, and what is to be expected.
-struct Model {
-    temp: tempfile::TempDir,
-    settings: Settings,
-    world: World,
-    dir: Dir,
-    asked: Vec<Asked>,
+pub(super) struct Model {
+    pub(super) temp: tempfile::TempDir,
+    pub(super) settings: Settings,
+    pub(super) world: World,
+    pub(super) dir: Dir,
+    pub(super) asked: Vec<Asked>,
     /// What was asked for in the plain form; none for what is no tag.
-    plain: Vec<Plain>,
+    pub(super) plain: Vec<Plain>,
     /// Images that were sick at any time.
-    sick: BTreeSet<ImageId>,
-    troubles: usize,
-    registry_failed: bool,
-    engine_failed: bool,
-    strays: usize,
+    pub(super) sick: BTreeSet<ImageId>,
+    pub(super) troubles: usize,
+    pub(super) registry_failed: bool,
+    pub(super) engine_failed: bool,
+    pub(super) strays: usize,
 }
 
-fn version_name(version: usize) -> String {
+pub(super) fn version_name(version: usize) -> String {
     format!("v1.{version}.0")
 }
 
-fn incumbent() -> ImageId {
+pub(super) fn incumbent() -> ImageId {
     image_of(digest("by hand"))
 }
 
@@ -191,11 +184,11 @@ impl Model {
         }
     }
 
-    fn state(&self) -> StateDir {
+    pub(super) fn state(&self) -> StateDir {
         StateDir::at(self.temp.path().join("state")).unwrap()
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.settings.handoff.join(name)
     }
 
@@ -370,151 +363,6 @@ impl Model {
             Place::Trigger if make(thing, &self.path(names::TRIGGER)) => self.plain.push(Plain::Nothing),
             Place::Trigger => {}
         }
-    }
-
-    /// Looks at everything, as a reader may at any time.
-    fn look(&mut self) {
-        for name in self.dir.names().unwrap() {
-            let kind = Name::of(name.as_encoded_bytes());
-            let name = name.to_str().unwrap();
-            let path = self.path(name);
-            // What somebody planted is not the companion's.
-            if !fs::symlink_metadata(&path).is_ok_and(|found| found.is_file()) {
-                continue;
-            }
-            match kind {
-                Name::Answer(id) => self.look_at_answer(id.unwrap(), fs::read_to_string(path).unwrap()),
-                Name::Log(id) => {
-                    assert!(self.asked.iter().any(|asked| Some(asked.id) == id), "a log for nobody: {name}");
-                    let log = fs::read(path).unwrap();
-                    let whole = log.strip_suffix(b"\n").unwrap_or_else(|| panic!("half a line in {name}: {log:?}"));
-                    assert!(whole.split(|byte| *byte == b'\n').all(|line| LogLine::parse(line).is_some()), "{name}");
-                }
-                Name::Status => self.look_at_plain_answer(&fs::read(path).unwrap()),
-                Name::Host => drop(HostFile::parse(&fs::read(path).unwrap()).unwrap()),
-                _ => {}
-            }
-        }
-        for asked in self.asked.iter().filter(|asked| asked.answer.is_some()) {
-            assert!(self.path(&asked.id.status_name()).is_file(), "the answer of {asked:?} is gone");
-        }
-        let state = self.world.state();
-        for image in state.names.values().chain(state.runs.values().map(|(image, _)| image)) {
-            let verified = (0..VERSIONS).any(|version| *image == image_of(digest(&version_name(version))));
-            assert!(verified || *image == incumbent(), "{image} may not run");
-        }
-    }
-
-    fn look_at_answer(&mut self, id: RequestId, text: String) {
-        let at = self.asked.iter().position(|asked| asked.id == id);
-        let at = at.unwrap_or_else(|| panic!("an answer for nobody: {text}"));
-        if let Some(before) = &self.asked[at].answer {
-            assert_eq!(*before, text, "an answer was changed");
-            return;
-        }
-        let status = Status::parse(text.as_bytes()).unwrap();
-        let moments = self.world.state().moments.clone();
-        let tags = self.asked.iter().map(|asked| (asked.tag.clone(), Some(asked.id)));
-        let plain = self.plain.iter().filter_map(plain_tag).map(|tag| (tag, None));
-        let versions = (0..VERSIONS).map(version_name).map(|name| (tag(&name), image_of(digest(&name))));
-        let past = Past {
-            moments: &moments,
-            troubles: self.troubles,
-            registry_failed: self.registry_failed,
-            engine_failed: self.engine_failed,
-            sick: &|image| self.sick.contains(image),
-            tags: &tags.chain(plain).collect::<Vec<_>>(),
-            versions: &versions.collect::<Vec<_>>(),
-        };
-        self.asked[at].judge(&status, &past);
-        self.asked[at].answer = Some(text);
-        self.asked[at].outcome = Some(status.outcome);
-    }
-
-    fn look_at_plain_answer(&self, bytes: &[u8]) {
-        let status = Status::parse(bytes).unwrap();
-        assert_eq!(status.request, None);
-        // The word for what is no tag could be one.
-        let told = status.tag.clone().filter(|tag| tag.as_str() != "invalid");
-        assert!(self.plain.iter().any(|plain| plain_tag(plain) == told), "{status:?} for nobody");
-    }
-
-    /// After a run that was not killed, whoever had asked before it has an answer.
-    fn look_after_run(&mut self) {
-        self.look();
-        for asked in &self.asked {
-            let waited = asked.files.iter().any(|file| file.waits && !file.withdrawn);
-            assert!(!waited || asked.answer.is_some(), "no answer for {asked:?}");
-        }
-    }
-
-    /// Looks at what an undisturbed run leaves.
-    fn end(&mut self) {
-        self.look();
-        let state = self.state();
-        for asked in &self.asked {
-            assert_eq!(asked.answer.is_some(), asked.is_due(), "{asked:?}");
-        }
-        for name in self.dir.names().unwrap() {
-            let name = name.to_str().unwrap();
-            let left = matches!(
-                Name::of(name.as_bytes()),
-                Name::Request(_) | Name::Trigger | Name::ClaimedRequest(_) | Name::ClaimedTrigger
-            );
-            assert!(!left, "{name} is still there");
-        }
-        assert!(self.plain.is_empty() || self.path(names::STATUS).is_file(), "no plain answer");
-        assert_eq!(Journal::open(state.clone()).unwrap().current(), None);
-        assert_eq!(Requests::open(state.clone()).unwrap().open_entries().unwrap(), []);
-
-        let history = History::open(&state).unwrap();
-        let proven = history.running().map(|proven| proven.image.clone());
-        let before = self.world.state().runs.values().any(|(image, _)| *image == incumbent());
-        assert_eq!(self.world.running(), proven.or(before.then(incumbent)), "what runs is not what is known to run");
-        let stands = self.world.state().names.values().cloned().collect::<BTreeSet<_>>();
-        assert_eq!(stands, self.world.running().into_iter().collect(), "what would run after a restart");
-        let host = HostFile::parse(&fs::read(self.path(names::HOST)).unwrap()).unwrap();
-        assert_eq!(host.running.map(|running| running.digest), history.running_digest());
-
-        self.look_at_history(&state);
-        self.look_at_placed();
-    }
-
-    /// What is remembered of a request last is what was answered.
-    fn look_at_history(&self, state: &StateDir) {
-        let (verdicts, damaged) = History::verdicts(state, usize::MAX).unwrap();
-        assert_eq!(damaged, 0);
-        for asked in &self.asked {
-            let last = verdicts.iter().rev().find(|verdict| verdict.status.request == Some(asked.id));
-            if let Some(verdict) = last {
-                let answer = Status::parse(asked.answer.as_ref().unwrap().as_bytes()).unwrap();
-                assert_eq!((verdict.status.outcome, &verdict.status.kind), (answer.outcome, &answer.kind), "{asked:?}");
-            }
-        }
-    }
-
-    /// What was put in place was asked for by a request whose answer does not deny it.
-    fn look_at_placed(&self) {
-        for image in &self.world.state().placed {
-            let touched = |asked: &Asked| {
-                let touches = matches!(
-                    asked.outcome,
-                    Some(Outcome::Deployed | Outcome::RolledBack | Outcome::Failed | Outcome::Interrupted)
-                );
-                touches && asked.image == *image
-            };
-            let plainly = |plain: &Plain| plain_tag(plain).is_some_and(|tag| image_of(digest(tag.as_str())) == *image);
-            let known = self.asked.iter().any(touched) || self.plain.iter().any(plainly);
-            assert!(known, "{image} was put in place, and every answer denies it");
-        }
-    }
-}
-
-fn plain_tag(plain: &Plain) -> Option<tagship_core::reference::Tag> {
-    match plain {
-        Plain::Version(version) => Some(tag(&version_name(*version))),
-        Plain::Absent => Some(tag("v9.9.9")),
-        Plain::Nothing => None,
     }
 }
 
