@@ -11,14 +11,21 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tagship_core::handoff::{
-    dir::{Dir, DirError},
-    fields::{Line, Word},
-    host::HostFile,
-    log::LogLine,
-    names::{self, Name, RequestId},
-    status::Status,
+use tagship_core::{
+    handoff::{
+        VERSION,
+        dir::{Dir, DirError, Opened, Owners},
+        fields::{BootId, Line, Word},
+        host::{self, HostFile, Running},
+        log::LogLine,
+        names::{self, Name, RequestId},
+        request,
+        status::Status,
+    },
+    signature::Rekor,
 };
+
+use crate::{config::Settings, trust::Release};
 
 /// How long answers and logs stay for whoever still wants to read them.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -89,9 +96,29 @@ pub(crate) fn write(dir: &Dir, status: &Status) -> Result<(), DirError> {
     dir.replace(&name, &status.encode()).map(|_| ())
 }
 
-/// Writes `deploy-host`.
-pub fn announce(dir: &Dir, host: &HostFile) -> Result<(), DirError> {
-    dir.replace(names::HOST, &host.encode()).map(|_| ())
+/// Writes `deploy-host`, what the companion tells about itself, if it is not there already. Whether it is another
+/// companion, boot or configuration than the last time.
+pub fn announce(dir: &Dir, settings: &Settings, running: Option<&Release>) -> Result<bool, DirError> {
+    let Ok(boot) = BootId::current() else { return Ok(false) };
+    let told = HostFile {
+        protocol: VERSION,
+        request_keys: request::KEYS.into_iter().map(Line::lossy).collect(),
+        companion: Line::lossy(env!("CARGO_PKG_VERSION")),
+        image: settings.image.clone(),
+        budget_seconds: settings.budget.as_secs(),
+        boot,
+        log_required: settings.verify.rekor == Rekor::Required,
+        running: running.map(|release| Running { tag: Some(release.tag.clone()), digest: release.digest }),
+    };
+    let there = dir.open_file(names::HOST.as_ref(), &Owners::own_and(&[]));
+    let there = there.ok().flatten().and_then(|opened: Opened| opened.read(host::LIMIT).ok());
+    if there.as_ref() == Some(&told.encode()) {
+        return Ok(false);
+    }
+    dir.replace(names::HOST, &told.encode())?;
+    // What runs changes with every deploy, which has told of it by itself.
+    let known = there.and_then(|bytes| HostFile::parse(&bytes).ok());
+    Ok(known.is_none_or(|known| HostFile { running: told.running.clone(), ..known } != told))
 }
 
 /// Removes answers, logs and leftovers of interrupted writers that are older than seven days.

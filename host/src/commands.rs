@@ -5,9 +5,14 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use tagship_core::{engine, explain::Explain, handoff::status::Status};
+use tagship_core::{
+    engine,
+    explain::Explain,
+    handoff::{dir::Dir, status::Status},
+};
 
 use crate::{
+    answer,
     cli::{Cli, Command},
     config::{App, ConfigError, Places, ServiceName, Settings},
     deploy::{Failure, ImageId},
@@ -245,6 +250,12 @@ async fn operate_locked(
     let mut desk = Desk::open(app, state, host)?;
     let code = work(&mut desk, settings).await?;
     desk.close();
+    // Whoever reads the directory next is told what runs now. What was done stands, whether they can be or not.
+    let announced = Dir::open(&settings.handoff)
+        .and_then(|handoff| answer::announce(&handoff, settings, desk.history().trust.running()));
+    if let Err(error) = announced {
+        report::error(&error);
+    }
     desk.tidy().await;
     host.write_trace(&format!("{app}, by the operator"));
     Ok(code)

@@ -16,14 +16,9 @@ use sd_notify::NotifyState;
 use tagship_core::{
     explain::Explain,
     handoff::{
-        VERSION,
-        dir::{Dir, DirError, Opened, Owners},
-        fields::{BootId, Line},
-        host::{self, HostFile, Running},
-        names, request,
+        dir::{Dir, DirError, Owners},
         status::{Outcome, Status},
     },
-    signature::Rekor,
     text,
 };
 use tokio::sync::Mutex;
@@ -292,35 +287,13 @@ impl Round<'_> {
         }
     }
 
-    /// Writes what the companion tells about itself, if it is not there already. Whether it is another companion, boot
-    /// or configuration than the last time.
     fn announce<H: Host>(
         &self,
         desk: &Desk<'_, H>,
         settings: &Result<Settings, ConfigError>,
     ) -> Result<bool, DirError> {
         let Ok(settings) = settings else { return Ok(false) };
-        let Ok(boot) = BootId::current() else { return Ok(false) };
-        let running = desk.history().trust.running();
-        let told = HostFile {
-            protocol: VERSION,
-            request_keys: request::KEYS.into_iter().map(Line::lossy).collect(),
-            companion: Line::lossy(env!("CARGO_PKG_VERSION")),
-            image: settings.image.clone(),
-            budget_seconds: settings.budget.as_secs(),
-            boot,
-            log_required: settings.verify.rekor == Rekor::Required,
-            running: running.map(|release| Running { tag: Some(release.tag.clone()), digest: release.digest }),
-        };
-        let there = self.handoff.open_file(names::HOST.as_ref(), &Owners::own_and(&[]));
-        let there = there.ok().flatten().and_then(|opened: Opened| opened.read(host::LIMIT).ok());
-        if there.as_ref() == Some(&told.encode()) {
-            return Ok(false);
-        }
-        answer::announce(self.handoff, &told)?;
-        // What runs changes with every deploy, which has told of it by itself.
-        let known = there.and_then(|bytes| HostFile::parse(&bytes).ok());
-        Ok(known.is_none_or(|known| HostFile { running: told.running.clone(), ..known } != told))
+        answer::announce(self.handoff, settings, desk.history().trust.running())
     }
 }
 

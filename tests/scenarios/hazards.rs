@@ -44,8 +44,7 @@ await() {
   wait "$WATCH_PID" || true
 }
 # told ID WORDS: until the log of this request says so.
-told() {
-  timeout 30 grep -q -m 1 -- "$2" < <(tail -n +1 -F "deploy-log.$1" 2>/dev/null) || { echo "not told: $2"; cat "deploy-log.$1"; exit 1; }
+told() { await "grep -q -- '$2' deploy-log.$1 2>/dev/null"; }
 }
 running=$(jq -r .running.digest deploy-host) version=$(jq -r .running.tag deploy-host)
 "#;

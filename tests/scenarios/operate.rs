@@ -20,6 +20,9 @@ fn rollback_by_hand_and_forward_again(host: &Host) {
     let newer = host.state().healthy();
     host.app("tagship-host rollback demo").ok();
     assert_eq!(before.image(), host.state().healthy().image(), "not what ran before");
+    // CI is told, too.
+    host.app(&format!("jq -r .running.tag ~/tagship/demo/deploy-host; ! grep -q '{tag}' ~/tagship/demo/deploy-host"))
+        .ok();
     // The bad version is held: re-running its workflow does not bring it back.
     host.release().of(&tag).run().exits(1).says("held");
     // By its name the operator gets it back.

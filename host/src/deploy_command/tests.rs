@@ -4,6 +4,8 @@ use std::{fs, path::PathBuf};
 
 use tagship_core::{
     handoff::{
+        fields::BootId,
+        host::HostFile,
         names::RequestId,
         request::Request,
         status::{FirstLine, Outcome, Status},

@@ -29,7 +29,7 @@ fn h02_each_of_three_is_deployed_or_superseded(host: &Host) {
             "put {one} {} {}; told {one} 'demo-web: restarts\\|restarts with image'
              put {two} {} {}; await '[ -e deploy-log.{two} ]'
              put {three} {} {}; await '[ -e deploy-status.{two} ]'
-             [ ! -e deploy-status.{one} ] || {{ echo the first had ended before; exit 1; }}
+             [ ! -e deploy-status.{one} ] || {{ echo the first had ended before; cat deploy-log.{one} deploy-log.{two}; exit 1; }}
              await '[ -e deploy-status.{three} ]'
              for id in {one} {two} {three}; do head -n 3 deploy-status.$id; done",
             first.tag, first.digest, second.tag, second.digest, third.tag, third.digest

@@ -80,7 +80,9 @@ fn h36_nothing_spins(host: &Host) {
         let end = if measured { "systemctl --user kill tagship@demo.service" } else { "true" };
         let ran = shell(
             host,
-            &format!("{end}; await '[ -e deploy-status.{request} ]'; grep Outcome deploy-status.{request}; cat ~/runs"),
+            &format!(
+                "{end}; await '[ -e deploy-status.{request} ]'; cat deploy-status.{request} deploy-log.{request} ~/runs"
+            ),
         );
         let ran = ran.ok().says("Outcome: unchanged");
         let runs: Vec<f64> = ran.text.lines().filter_map(|line| line.parse().ok()).collect();
