@@ -176,6 +176,8 @@ impl Round<'_> {
     async fn end_interrupted<H: Host>(&self, desk: &mut Desk<'_, H>) -> bool {
         let waiting = self.inbox.interrupted();
         let progress = waiting.first().map_or_else(Progress::none, |arrival| self.inbox.progress(arrival));
+        // As it is before what was interrupted gets its own: killed between verdict and answer, a run leaves one to tell.
+        let untold = waiting.iter().find_map(|arrival| Some((arrival.id(), desk.verdict_of(arrival.id())?.clone())));
         let recovered = match self.at_first {
             Ok(settings) => desk.recover(settings, &Told::new(progress)).await.map_err(|failure| {
                 Status::new(Outcome::Interrupted, &failure.kind, &format!("{}; it will be ended later", failure.reason))
@@ -190,13 +192,19 @@ impl Round<'_> {
         let mut told = true;
         for arrival in &waiting {
             let order = order(arrival);
-            let status = match &recovered {
-                Ok(Some((request, status))) if *request == Some(arrival.id()) => status.clone(),
-                Ok(_) => {
+            let status = match (&untold, &recovered) {
+                (Some((request, status)), _) if *request == arrival.id() => status.clone(),
+                (_, Ok(Some((request, status)))) if *request == Some(arrival.id()) => status.clone(),
+                (_, Ok(_)) => {
                     let status = desk.untouched(&order, None);
                     desk.refuse(&order, status)
                 }
-                Err(status) => desk.refuse(&order, status.clone()),
+                (_, Err(status)) => {
+                    let status = desk.refuse(&order, status.clone());
+                    // Before it is told, or a run that is killed now would leave a second verdict to the next one.
+                    desk.postpone(order.request);
+                    status
+                }
             };
             // One that cannot be written now is written later, and keeps no other one back.
             if let Err(error) = self.inbox.answer(arrival, status) {
@@ -209,7 +217,8 @@ impl Round<'_> {
             Ok(_) => {}
             Err(status) => {
                 report::line(Urgency::Error, status.reason.as_str());
-                desk.postpone();
+                let nobodys = desk.in_flight();
+                desk.postpone(nobodys);
             }
         }
         !waiting.is_empty()

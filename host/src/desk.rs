@@ -91,6 +91,8 @@ impl<'h, H: Host> Desk<'h, H> {
             }
             return Ok(Some((order.request, verdict)));
         }
+        // That it would be ended later was this request's verdict already, before the run was killed that noted it.
+        let order = Order { request: order.request.filter(|id| self.verdict_of(*id).is_none()), ..order };
         let digest = current.release.as_ref().map(|(release, _)| release.digest);
         let status = match current.entry {
             None => {
@@ -155,11 +157,22 @@ impl<'h, H: Host> Desk<'h, H> {
         self.journal.current().is_some()
     }
 
-    /// Leaves what cannot be ended now for a later run. Its request is to be answered now, and once.
-    pub fn postpone(&mut self) {
-        let Some(mut current) = self.journal.current().cloned() else { return };
-        current.request = None;
-        self.kept(|desk| desk.journal.begin(current));
+    /// The verdict on this request, if it is the last one that there was: whoever asked may not have been told yet.
+    pub fn verdict_of(&self, request: RequestId) -> Option<&Status> {
+        self.history.last().map(|last| &last.status).filter(|status| status.request == Some(request))
+    }
+
+    /// The request whose deploy was left over.
+    pub fn in_flight(&self) -> Option<RequestId> {
+        self.journal.current().and_then(|current| current.request)
+    }
+
+    /// Leaves the deploy of this request, which cannot be ended now, for a later run. The request has a verdict by now,
+    /// its only one.
+    pub fn postpone(&mut self, request: Option<RequestId>) {
+        let of = |current: &&Current| request.is_some() && current.request == request;
+        let Some(current) = self.journal.current().filter(of).cloned() else { return };
+        self.kept(|desk| desk.journal.begin(Current { request: None, ..current }));
     }
 
     /// Deploys what was approved, unless it runs already. `registry` is where it was approved by; none if that was done

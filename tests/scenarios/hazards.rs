@@ -45,7 +45,6 @@ await() {
 }
 # told ID WORDS: until the log of this request says so.
 told() { await "grep -q -- '$2' deploy-log.$1 2>/dev/null"; }
-}
 running=$(jq -r .running.digest deploy-host) version=$(jq -r .running.tag deploy-host)
 "#;
 

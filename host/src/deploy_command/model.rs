@@ -196,3 +196,16 @@ proptest! {
         play::play(incumbent, &steps);
     }
 }
+
+/// Found by the above: with the engine away, a run tells that what was interrupted will be ended later. Killed at any
+/// place of that, it leaves one verdict, not two.
+#[test]
+fn killed_while_it_tells_that_it_will_be_ended_later() {
+    let killed = |place| Step::Run(Run { crash: Some(place), ..Run::default() });
+    let asked = || Step::Run(Run { meanwhile: vec![(3, Action::Ask(Form::Good, 0))], crash: None });
+    for deploy in [20, 24, 30, 40] {
+        for telling in 1..14 {
+            play::play(false, &[asked(), killed(deploy), Step::Do(Action::Engine(true)), killed(telling)]);
+        }
+    }
+}
