@@ -83,8 +83,8 @@ fn h31_what_a_build_tags_or_removes(host: &Host) {
                 ),
             );
             host.app("systemctl --user stop demo-web; systemctl --user start demo-web").exits(1);
-            // Not by its unit, which journald does not always know of a process that has ended by then.
-            host.app("journalctl --user -t tagship-host -n 30 -o cat --no-pager")
+            // Not by its unit, which journald does not always know of a process that has ended by then; Quadlet names the speaker.
+            host.app("journalctl --user -t demo-web -n 30 -o cat --no-pager")
                 .ok()
                 .says("demo-web is not started")
                 .says(words);
