@@ -34,11 +34,11 @@ served() {
 }
 # await CONDITION: until a change in this directory makes it true.
 await() {
-  local line deadline=$((SECONDS + 100))
+  local line deadline=$((SECONDS + 30))
   coproc WATCH { exec inotifywait -m -e create -e moved_to -e moved_from -e delete -e modify . 2>&1; }
   until read -r line <&"${WATCH[0]}" && [[ $line == 'Watches established.' ]]; do :; done
   until eval "$1"; do
-    read -r -t 100 line <&"${WATCH[0]}" && ((SECONDS < deadline)) || { echo "never: $1"; ls -A | head -n 40; cat "$(ls -t deploy-log.* | head -n 1)"; exit 1; }
+    read -r -t 30 line <&"${WATCH[0]}" && ((SECONDS < deadline)) || { echo "never: $1"; ls -A | head -n 40; cat "$(ls -t deploy-log.* | head -n 1)"; exit 1; }
   done
   kill "$WATCH_PID"
   wait "$WATCH_PID" || true
@@ -144,7 +144,7 @@ fn amid(host: &Host, version: &Version, act: &str) -> Ran {
             version.tag, version.digest
         ),
     )
-    .within(Duration::from_secs(120))
+    .within(Duration::from_secs(60))
 }
 
 /// Counts the companion's runs, in `~/runs`: a line for each.
