@@ -36,7 +36,7 @@ pub enum Asked {
 const LINES: [&str; 3] = ["annotations", "build-args", "labels"];
 
 /// Inputs that are true or false: their flags alone mean true.
-const BOOLEANS: [&str; 2] = ["force", "tlog"];
+const BOOLEANS: [&str; 3] = ["force", "rollback", "tlog"];
 
 const VERIFY: [&str; 10] = [
     "image",
@@ -56,13 +56,18 @@ const VERIFY: [&str; 10] = [
 const DASHES: [&str; 6] =
     ["ca", "key-file", "key-password-file", "public-key", "registry-token-file", "rekor-public-key"];
 
-const AFTER_HELP: &str = "\
-Secrets are never flags. They come from TAGSHIP_KEY, TAGSHIP_KEY_PASSWORD and TAGSHIP_REGISTRY_TOKEN in the \
-environment, from the files that --key-file, --key-password-file and --registry-token-file name, or, for registries, \
-from the user's own auth.json.
-
-Exit codes: 0 done, 1 the host said no, 2 wrong use or configuration, 3 build, 4 registry, 5 signing or verification, \
-6 hand-off, 7 done but not told: outputs or log could not be written.";
+/// The exit codes, and what can end with each.
+const EXIT_CODES: [(&str, &[&str]); 9] = [
+    ("0 done", &[]),
+    ("1 the host said no", &["action", "release", "deploy"]),
+    ("2 wrong use or configuration", &[]),
+    ("3 build", &["action", "release", "build", "push"]),
+    ("4 registry", &["action", "release", "build", "push", "sign", "deploy", "promote", "verify"]),
+    ("5 signing or verification", &["action", "release", "push", "sign", "deploy", "promote", "verify", "keygen"]),
+    ("6 hand-off", &["action", "release", "deploy"]),
+    ("7 done but not told: outputs or log could not be written", &[]),
+    ("143 interrupted", &[]),
+];
 
 /// Reads the command line. Help was shown, and so was what is wrong with a command line that is none: then there is
 /// nothing to do but to end with the code that is returned. (To end the program here would leave secrets in memory.)
@@ -111,16 +116,15 @@ pub fn command() -> Command {
     Command::new("tagship")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Builds, pushes, signs, hands off and promotes a container image")
-        .after_help(AFTER_HELP)
+        .after_help(after_help(""))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .disable_help_subcommand(true)
         .subcommand(subcommand("release", "All steps, or those of --steps"))
         .subcommands(steps.map(|(step, about)| subcommand(step.name(), about)))
         .subcommand(subcommand("verify", "Check an image's signature exactly as the host does"))
         .subcommand(subcommand(
             "keygen",
-            "Make a key pair, which cosign can use as well; the password is TAGSHIP_KEY_PASSWORD",
+            "Make a key pair, which cosign can use as well; the password is TAGSHIP_KEY_PASSWORD, or in --key-password-file",
         ))
         .subcommand(subcommand("action", "All steps as a workflow's step: every input comes as INPUT_NAME"))
 }
@@ -128,7 +132,46 @@ pub fn command() -> Command {
 /// A subcommand, which gets its flags once it is the one that was asked for: to make those of all would take longer
 /// than to read the command line.
 fn subcommand(name: &'static str, about: &'static str) -> Command {
-    Command::new(name).about(about).after_help(AFTER_HELP).defer(with_flags)
+    Command::new(name).about(about).after_help(after_help(name)).defer(with_flags)
+}
+
+/// What a command's help ends with: where its secrets come from, and how it ends. Of all commands without a name.
+fn after_help(name: &str) -> String {
+    let secrets = match name {
+        "action" => "The secrets are inputs as all others, and taken out of the environment.",
+        "keygen" => {
+            "Secrets are never flags: the password comes from TAGSHIP_KEY_PASSWORD in the environment, or from the file \
+             that --key-password-file names."
+        }
+        "build" => {
+            "Secrets are never flags: the registry's token comes from TAGSHIP_REGISTRY_TOKEN in the environment, from the \
+             file that --registry-token-file names, or from the user's own auth.json."
+        }
+        "verify" => {
+            "Secrets are never flags: the registry's token comes from TAGSHIP_REGISTRY_TOKEN in the environment, from the \
+             file that --registry-token-file names, or from the user's own auth.json. Without --public-key the key in \
+             TAGSHIP_KEY counts, which TAGSHIP_KEY_PASSWORD opens."
+        }
+        _ => {
+            "Secrets are never flags. They come from TAGSHIP_KEY, TAGSHIP_KEY_PASSWORD and TAGSHIP_REGISTRY_TOKEN in the \
+             environment, from the files that --key-file, --key-password-file and --registry-token-file name, or, for \
+             registries, from the user's own auth.json."
+        }
+    };
+    let codes = EXIT_CODES.iter().filter(|(_, of)| name.is_empty() || of.is_empty() || of.contains(&name));
+    let codes: Vec<&str> = codes.map(|(code, _)| *code).collect();
+    format!("{secrets}\n\nExit codes: {}.", codes.join(", "))
+}
+
+/// What an input means to `tagship verify`, where that is not what it means to a release.
+fn help_of_verify(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "tag" => "The tag whose image is verified. This or the digest.",
+        "digest" => "The digest of the image that is verified.",
+        "public-key" => "The public key that must have signed: PEM text, or the path of a PEM file.",
+        "tlog" => "Require a record of the signature in the transparency log: true or false. [default: true]",
+        _ => return None,
+    })
 }
 
 fn with_flags(command: Command) -> Command {
@@ -140,7 +183,14 @@ fn with_flags(command: Command) -> Command {
         .help("Write PREFIX.key and PREFIX.pub; neither is overwritten.");
     match command.get_name() {
         "release" => command.args(flags(|_| true)),
-        "verify" => command.args(flags(|input| VERIFY.contains(&input.name))),
+        "verify" => {
+            command.args(flags(|input| VERIFY.contains(&input.name)).into_iter().map(|flag| {
+                match help_of_verify(flag.get_id().as_str()) {
+                    Some(help) => flag.help(help),
+                    None => flag,
+                }
+            }))
+        }
         "keygen" => command.arg(output).args(flags(|input| input.name == "key-password-file")),
         name => match Step::ALL.into_iter().find(|step| step.name() == name) {
             Some(step) => command.args(flags(|input| input.steps.contains(&step))),
@@ -204,8 +254,41 @@ mod tests {
 
     #[test]
     fn secrets_are_no_flags() {
-        for name in ["key", "key-password", "registry-token", "allowed-signers", "rollback"] {
+        for name in ["key", "key-password", "registry-token", "allowed-signers"] {
             assert!(parsed(&format!("tagship release --{name} x")).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_list_of_commands_says_where_a_new_keys_password_comes_from() {
+        let command = command();
+        let keygen = command.find_subcommand("keygen").and_then(Command::get_about).expect("what it does").to_string();
+        let ways = ["TAGSHIP_KEY_PASSWORD", "--key-password-file"];
+        assert!(ways.iter().all(|way| keygen.contains(way)), "{keygen}");
+    }
+
+    #[test]
+    fn every_exit_code_is_told_and_in_the_manual() {
+        let manual = include_str!("../docs/action.md");
+        let (_, table) = manual.split_once("## Exit codes").expect("a chapter");
+        let of_the_manual: Vec<&str> = table
+            .lines()
+            .skip_while(|line| !line.starts_with("| 0"))
+            .map_while(|line| line.strip_prefix("| ")?.split(' ').next())
+            .collect();
+        let told = EXIT_CODES.map(|(code, _)| code.split(' ').next().unwrap_or_default());
+        assert_eq!(of_the_manual, told);
+        let names: Vec<_> = command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
+        for name in EXIT_CODES.iter().flat_map(|(_, of)| *of) {
+            assert!(names.iter().any(|known| known == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn help_can_be_asked_for_by_its_name() {
+        for line in ["tagship help", "tagship help verify", "tagship verify --help"] {
+            let error = parsed(line).expect_err(line);
+            assert_eq!(error.kind(), clap::error::ErrorKind::DisplayHelp, "{line}: {error}");
         }
     }
 

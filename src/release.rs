@@ -183,6 +183,7 @@ fn heading(step: Step, inputs: &Inputs, course: &Course) -> String {
     match step {
         Step::Build | Step::Push => format!("{step} {image}:{tag}"),
         Step::Sign => format!("{step} {digest}"),
+        Step::Deploy if inputs.rollback => format!("{step} {tag}, going back"),
         Step::Deploy => format!("{step} {tag}"),
         Step::Promote => match &inputs.moving_tag {
             Some(moving) => format!("{step} {tag} to {moving}"),

@@ -11,6 +11,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub struct Stop {
     terminate: Signal,
     interrupt: Signal,
+    /// Real signals reach each test of the process.
+    #[cfg(test)]
+    pub told: std::sync::Arc<tokio::sync::Notify>,
 }
 
 impl Stop {
@@ -19,12 +22,22 @@ impl Stop {
     /// # Errors
     /// When the system gives none.
     pub fn new() -> io::Result<Stop> {
-        Ok(Stop { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Stop {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            #[cfg(test)]
+            told: std::sync::Arc::default(),
+        })
     }
 
     /// Waits for one of them. Safe to cancel.
     pub async fn asked(&mut self) {
+        #[cfg(test)]
+        let told = self.told.notified();
+        #[cfg(not(test))]
+        let told = std::future::pending::<()>();
         tokio::select! {
+            () = told => {}
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }

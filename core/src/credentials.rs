@@ -4,7 +4,6 @@
 //! user, or falls back to something weaker when a file is broken.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -15,11 +14,10 @@ use zeroize::Zeroizing;
 use crate::explain::Explain;
 use crate::reference::{Registry, Repository};
 use crate::secret::Secret;
+use crate::text;
 
+mod file;
 mod helper;
-
-/// The longest file that is read; a login takes some hundred bytes.
-const FILE_MAX: u64 = 1024 * 1024;
 
 /// How to present oneself to a registry.
 pub enum Credential {
@@ -45,7 +43,7 @@ crate::assert_secret!(Credential);
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
     /// The file exists, or was named, but cannot be read.
-    #[error("cannot read the credentials in {}", .path.display())]
+    #[error("cannot read the credentials in {}", text::path(path))]
     Read {
         /// The file.
         path: PathBuf,
@@ -53,8 +51,17 @@ pub enum CredentialError {
         source: std::io::Error,
     },
 
+    /// There is something else in the file's place.
+    #[error("cannot read the credentials in {}: it is {what}", text::path(path))]
+    Irregular {
+        /// Where a file should be.
+        path: PathBuf,
+        /// What is there.
+        what: &'static str,
+    },
+
     /// The file is not what Podman or Docker writes.
-    #[error("the credentials in {} are malformed: {why}", .path.display())]
+    #[error("the credentials in {} are malformed: {why}", text::path(path))]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -63,7 +70,7 @@ pub enum CredentialError {
     },
 
     /// The credential helper cannot be run.
-    #[error("cannot run the credential helper {helper}, which {} names", .path.display())]
+    #[error("cannot run the credential helper {helper}, which {} names", text::path(path))]
     Helper {
         /// The program.
         helper: String,
@@ -74,7 +81,11 @@ pub enum CredentialError {
     },
 
     /// The credential helper ran, but gave nothing that can be used.
-    #[error("the credential helper {helper}, which {} names, gave no credentials for {key}: {why}", .path.display())]
+    #[error(
+        "the credential helper {helper}, which {} names, gave no credentials for {}: {why}",
+        text::path(path),
+        text::escape(key)
+    )]
     HelperAnswer {
         /// The program.
         helper: String,
@@ -90,7 +101,7 @@ pub enum CredentialError {
 impl Explain for CredentialError {
     fn kind(&self) -> &'static str {
         match self {
-            Self::Read { .. } => "credentials-unreadable",
+            Self::Read { .. } | Self::Irregular { .. } => "credentials-unreadable",
             Self::Malformed { .. } => "credentials-malformed",
             Self::Helper { .. } | Self::HelperAnswer { .. } => "credentials-helper",
         }
@@ -98,16 +109,24 @@ impl Explain for CredentialError {
 
     fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Read { path, .. } => format!("check that {} exists and belongs to this user", path.display()),
+            Self::Read { path, .. } => format!("check that {} exists and belongs to this user", text::path(path)),
+            Self::Irregular { .. } => "give a regular file, as `podman login --authfile FILE` writes it".to_owned(),
             Self::Malformed { path, .. } => {
-                format!("mend the file, or log in anew with `podman login --authfile {}`", path.display())
+                format!("mend the file, or log in anew with `podman login --authfile {}`", text::path(path))
             }
             Self::Helper { helper, .. } => format!("install {helper} on the PATH, or take it out of the file"),
-            Self::HelperAnswer { helper, key, .. } => {
+            // The key is the file's own word, and the hint is for a shell.
+            Self::HelperAnswer { helper, key, .. } if key.bytes().all(is_of_a_key) => {
                 format!("try it by hand: `echo {key} | {helper} get` (it prints the secret)")
             }
+            Self::HelperAnswer { helper, .. } => format!("try `{helper} get` by hand (it prints the secret)"),
         })
     }
+}
+
+/// Of what the names of registries and repositories, and addresses, are made.
+fn is_of_a_key(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b':' | b'/' | b'-' | b'_' | b'[' | b']')
 }
 
 /// The files to look credentials up in, in order.
@@ -200,17 +219,15 @@ impl AuthFiles {
     }
 
     fn read(&self, path: &Path) -> Result<Option<AuthFile>, CredentialError> {
-        let mut bytes = Zeroizing::new(Vec::new());
-        let read = std::fs::File::open(path).and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut bytes));
-        match read {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !self.named => return Ok(None),
-            Err(source) => return Err(CredentialError::Read { path: path.to_owned(), source }),
-            Ok(_) => {}
-        }
+        let bytes = match file::read(path) {
+            Err(CredentialError::Read { source, .. })
+                if source.kind() == std::io::ErrorKind::NotFound && !self.named =>
+            {
+                return Ok(None);
+            }
+            read => read?,
+        };
         let malformed = |why| Err(CredentialError::Malformed { path: path.to_owned(), why });
-        if bytes.len() as u64 > FILE_MAX {
-            return malformed("it is longer than 1 MiB".to_owned());
-        }
         if bytes.trim_ascii().is_empty() {
             // What `podman logout` and a fresh mount leave behind.
             return Ok(Some(AuthFile::default()));

@@ -103,8 +103,9 @@ impl Explain for EngineError {
         Some(
             match self {
                 Self::Missing { .. } => {
-                    "on the host run `systemctl --user enable --now podman.socket`; in a job the runner mounts the \
-                     socket at /var/run/docker.sock unless its `docker_host` is \"-\""
+                    "on the host run `systemctl --user enable --now podman.socket`, in a login session: after `su` there is no \
+                     XDG_RUNTIME_DIR, by which the socket is found; in a job the runner mounts the socket at \
+                     /var/run/docker.sock unless its `docker_host` is \"-\""
                 }
                 Self::NotLocal { .. } => {
                     "name a socket, unix:///run/user/1000/podman/podman.sock, or unset the variable"

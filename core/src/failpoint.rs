@@ -2,8 +2,9 @@
 //! `failpoints` alone, which nobody ships: without it each is an empty function.
 //!
 //! The environment variable `TAGSHIP_FAILPOINTS` names a file. Each place that is passed adds its name, as a line, to
-//! that file with `.passed` behind its name. What the file says is done at one place, that of a number, counted from 1 in
-//! this process, or the first whose name begins so; and once: the file is removed first, so that the next run passes.
+//! that file with `.passed` behind its name. What the file's first line says is done at one place, that of a number,
+//! counted from 1 in this process, or the first whose name begins so; and once: the line is removed first, so that the
+//! next run does what the next line says, and with the last line the file, so that it passes.
 //!
 //! | content | effect |
 //! | --- | --- |
@@ -66,12 +67,17 @@ mod armed {
             let _ = passed.write_all(format!("{place}\n").as_bytes());
         }
         let order = fs::read_to_string(&file).unwrap_or_default();
-        let Some((effect, at)) = order.trim().split_once(' ') else { return };
+        let (order, later) = order.split_once('\n').unwrap_or((&order, ""));
+        let Some((effect, at)) = order.split_once(' ') else { return };
         let here = match at.parse::<u32>() {
             Ok(at) => at == number,
             Err(_) => place.starts_with(at),
         };
+        // The one that removes it does it.
         if !here || fs::remove_file(&file).is_err() {
+            return;
+        }
+        if !later.is_empty() && fs::write(&file, later).is_err() {
             return;
         }
         match effect {

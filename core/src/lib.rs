@@ -6,6 +6,7 @@ pub mod credentials;
 pub mod engine;
 pub mod explain;
 pub mod failpoint;
+pub mod file;
 pub mod handoff;
 pub mod reference;
 pub mod registry;

@@ -253,6 +253,11 @@ impl Digest {
         self.0.iter().map(|b| format!("{b:02x}")).collect()
     }
 
+    /// The hash's first 12 digits, which tell images apart for a reader.
+    pub fn short(&self) -> String {
+        self.0.iter().take(6).map(|b| format!("{b:02x}")).collect()
+    }
+
     /// The tag under which cosign and Podman look for this image's signatures: `sha256-<hex>.sig`.
     pub fn signature_tag(&self) -> Tag {
         Tag(format!("sha256-{}.sig", self.hex()))

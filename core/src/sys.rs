@@ -11,18 +11,21 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
+use dlmalloc::GlobalDlmalloc;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use zeroize::{Zeroize, Zeroizing};
 
 /// A global allocator that overwrites memory with zeros before it is freed, so that copies of a secret which libraries
-/// made and dropped are gone, too. The memory is another allocator's, which is the system's but in tests.
-pub struct WipingAllocator<A = System>(A);
+/// made and dropped are gone, too. The memory is another allocator's: dlmalloc's but in tests, since musl's asks the kernel
+/// for nearly every block, six hundred times in a verification. A block of 128 KiB or more is the system's, which gets it
+/// from the kernel, zeros already and not touched yet, and gives it back when it is freed.
+pub struct WipingAllocator<A = GlobalDlmalloc>(A);
 
 impl WipingAllocator {
-    /// Of the system's memory.
+    /// Of dlmalloc's memory.
     #[must_use]
     pub const fn new() -> Self {
-        Self(System)
+        Self(GlobalDlmalloc)
     }
 }
 
@@ -32,30 +35,26 @@ impl Default for WipingAllocator {
     }
 }
 
-// SAFETY: every block comes from the inner allocator with the caller's layout and goes back to it with the same layout;
-// only bytes inside a block that is about to be freed are written, and the inner one upholds the rest of the contract.
+// SAFETY: every block comes from the inner allocator, or by its size from the system's, with the caller's layout, and goes
+// back to the same with the same layout; only bytes inside a block that is about to be freed are written, and both uphold
+// the rest of the contract.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for WipingAllocator<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are exactly those that the inner `alloc` asks for.
-        unsafe { self.0.alloc(layout) }
+        unsafe { if is_large(layout) { System.alloc(layout) } else { self.0.alloc(layout) } }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as above.
-        let block = unsafe { self.0.alloc_zeroed(layout) };
-        if layout.size() >= HUGE && !block.is_null() {
-            // SAFETY: the block has `layout.size()` bytes and is not in use yet.
-            unsafe { in_huge_pages(block, layout.size()) };
-        }
-        block
+        unsafe { if is_large(layout) { System.alloc_zeroed(layout) } else { self.0.alloc_zeroed(layout) } }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller gives up a block of `layout.size()` bytes that nobody else uses any more; it came from
-        // the inner allocator with this layout.
+        // SAFETY: the caller gives up a block of `layout.size()` bytes that nobody else uses any more; it came with this
+        // layout, by which the same allocator is chosen as then.
         unsafe {
             wipe(block, layout.size());
-            self.0.dealloc(block, layout);
+            if is_large(layout) { System.dealloc(block, layout) } else { self.0.dealloc(block, layout) }
         }
     }
 
@@ -77,20 +76,11 @@ unsafe fn wipe(block: *mut u8, len: usize) {
     }
 }
 
-/// From this size on a block is asked for in huge pages. Only scrypt's table for a key's password (64 MiB) is so large;
-/// it is read in no order at all, and without them 50 ms of its 150 are spent on finding pages.
-const HUGE: usize = 32 * 1024 * 1024;
+/// From this size on musl's allocator has a mapping of its own for each block.
+const LARGE: usize = 128 * 1024;
 
-/// Asks the system for huge pages under a block (madvise(2)). Where it has none the small ones do.
-///
-/// # Safety
-/// The block must have this many bytes.
-unsafe fn in_huge_pages(block: *mut u8, len: usize) {
-    const PAGE: usize = 4096;
-    let skipped = block.align_offset(PAGE);
-    let Some(whole) = len.checked_sub(skipped) else { return };
-    // SAFETY: the range starts at a page inside the block and ends in it; the advice changes no contents.
-    unsafe { libc::madvise(block.wrapping_add(skipped).cast(), whole / PAGE * PAGE, libc::MADV_HUGEPAGE) };
+fn is_large(layout: Layout) -> bool {
+    layout.size() >= LARGE
 }
 
 /// Why the process could not be prepared for secrets.

@@ -1,8 +1,13 @@
 //! Making foreign text safe to show on one line of a log, a terminal or a status file.
 //!
-//! What is shown is decided elsewhere; nothing here cuts or interprets the text.
+//! What is shown is decided elsewhere, but for paths, which have a length beyond which they are none. Nothing here cuts or
+//! interprets the text.
 
 use std::fmt::Write;
+use std::path::Path;
+
+/// The longest path that is shown: what is longer was hardly meant as one.
+const LONGEST_PATH: usize = 255;
 
 /// The text as one printable line that no runner takes for a workflow command and no terminal for a control sequence.
 ///
@@ -26,6 +31,15 @@ pub fn escape(text: &str) -> String {
         }
     }
     out
+}
+
+/// A path for a message: escaped, and whole or not at all. Part of a secret that was given in its place would not be
+/// found any more by what hides secrets in a log.
+pub fn path(path: &Path) -> String {
+    match path.as_os_str().len() {
+        length if length > LONGEST_PATH => format!("(a path of {length} bytes, not shown)"),
+        _ => escape(&path.to_string_lossy()),
+    }
 }
 
 /// Whether every character is visible and keeps its line: no control, separator or direction character.
@@ -61,6 +75,18 @@ mod tests {
             ("a\u{202e}b\u{2028}c\u{feff}", "a\\u{202e}b\\u{2028}c\\u{feff}"),
         ] {
             assert_eq!(escape(text), shown);
+        }
+    }
+
+    #[test]
+    fn a_path_is_shown_whole_and_escaped_or_not_at_all() {
+        for (given, shown) in [
+            ("/run/a b.json".to_owned(), "/run/a b.json".to_owned()),
+            ("a\nb".to_owned(), "a\\nb".to_owned()),
+            ("a".repeat(255), "a".repeat(255)),
+            ("a".repeat(256), "(a path of 256 bytes, not shown)".to_owned()),
+        ] {
+            assert_eq!(path(Path::new(&given)), shown);
         }
     }
 

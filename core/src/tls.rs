@@ -18,7 +18,9 @@ use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use crate::explain::Explain;
+mod error;
+
+pub use error::RootsError;
 
 /// Where distributions keep all of their authorities in one file: Debian, Alpine and Arch; Fedora; SUSE.
 ///
@@ -31,72 +33,18 @@ pub struct Roots {
     config: ClientConfig,
 }
 
-/// Why the certificate authorities could not be loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum RootsError {
-    /// SSL_CERT_FILE or SSL_CERT_DIR leads to no certificate.
-    #[error("SSL_CERT_FILE or SSL_CERT_DIR leads to no certificate")]
-    Platform {
-        /// The first thing that went wrong, if anything did.
-        source: Option<rustls_native_certs::Error>,
-    },
-
-    /// The private authority is no PEM.
-    #[error("the private certificate authority is not valid PEM")]
-    Pem {
-        /// What the PEM parser says.
-        source: PemError,
-    },
-
-    /// The private authority's PEM has no certificate in it.
-    #[error("the private certificate authority has no CERTIFICATE block")]
-    Empty,
-
-    /// A block of the private authority's PEM is no certificate.
-    #[error("the private certificate authority has a block that is no certificate")]
-    Certificate {
-        /// What the TLS library says.
-        source: rustls::Error,
-    },
-
-    /// The TLS library has no version and cipher of its own to speak.
-    #[error("cannot prepare TLS")]
-    Setup {
-        /// What the TLS library says.
-        source: rustls::Error,
-    },
-}
-
-impl Explain for RootsError {
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Setup { .. } => "tls-setup",
-            _ => "ca-invalid",
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        Some(
-            match self {
-                Self::Platform { .. } => "name a readable PEM file in SSL_CERT_FILE, or unset it",
-                Self::Setup { .. } => return None,
-                _ => "hand in the authority's certificate as PEM, from -----BEGIN CERTIFICATE----- to the end line",
-            }
-            .to_owned(),
-        )
-    }
-}
-
 impl Roots {
     /// The platform's authorities, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR` where these are set, and all
-    /// certificates in `ca` (PEM).
+    /// certificates in `ca`: what messages call it, its path for example, and PEM.
     ///
     /// A platform without any is no error: a private authority may be all that is needed.
-    pub fn load(ca: Option<&[u8]>) -> Result<Self, RootsError> {
+    pub fn load(ca: Option<(&str, &[u8])>) -> Result<Self, RootsError> {
         let set = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
         let mut store = RootCertStore::empty();
-        for certificate in ca.map_or_else(|| Ok(Vec::new()), private)? {
-            store.add(certificate).map_err(|source| RootsError::Certificate { source })?;
+        if let Some((name, pem)) = ca {
+            for certificate in private(name, pem)? {
+                store.add(certificate).map_err(|source| RootsError::Certificate { name: name.to_owned(), source })?;
+            }
         }
         let named = if set { Some(named()?) } else { None };
         let trust = Trust::new(move || {
@@ -278,19 +226,46 @@ fn bundled(pem: &[u8]) -> Vec<CertificateDer<'static>> {
     certificates
 }
 
-fn private(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, RootsError> {
+fn private(name: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, RootsError> {
+    let name = || name.to_owned();
+    let labels = labels(pem);
+    // Also beside a certificate: whoever reads this file has the key.
+    if labels.iter().any(|label| label.ends_with("PRIVATE KEY")) {
+        return Err(RootsError::Private { name: name() });
+    }
     let certificates = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|source| RootsError::Pem { source })?;
-    if certificates.is_empty() {
-        return Err(RootsError::Empty);
+        .map_err(|error| RootsError::Pem { name: name(), why: what_is_wrong(&error) })?;
+    match (certificates.is_empty(), labels.first()) {
+        (false, _) => Ok(certificates),
+        (true, Some(label)) => Err(RootsError::Label { name: name(), label: (*label).to_owned() }),
+        (true, None) => Err(RootsError::Empty { name: name() }),
     }
-    Ok(certificates)
+}
+
+/// Of a PEM text that cannot be read. The reader's own words quote a line of it, which may be a key's.
+fn what_is_wrong(error: &PemError) -> &'static str {
+    match error {
+        PemError::MissingSectionEnd { .. } => "a block has no end",
+        PemError::IllegalSectionStart { .. } => "a line that should begin a block does not",
+        PemError::Base64Decode(_) => "a block is no base64",
+        _ => "it is not valid PEM",
+    }
+}
+
+/// What the blocks of a PEM text are called, their lines told apart as its reader does. What is longer than any label is
+/// none.
+fn labels(pem: &[u8]) -> Vec<&str> {
+    const LONGEST: usize = 64;
+    let lines = pem.split(|byte| matches!(byte, b'\n' | b'\r')).map(<[u8]>::trim_ascii_end);
+    let labels = lines.filter_map(|line| line.strip_prefix(b"-----BEGIN ")?.strip_suffix(b"-----"));
+    labels.filter(|label| label.len() <= LONGEST).filter_map(|label| std::str::from_utf8(label).ok()).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::explain::Explain as _;
 
     fn authority() -> String {
         rcgen::generate_simple_self_signed(["ca.test".to_owned()]).unwrap().cert.pem()
@@ -299,8 +274,9 @@ mod tests {
     #[test]
     fn every_block_of_a_private_authority_is_read() {
         let two = authority() + &authority();
-        assert_eq!(private(two.as_bytes()).unwrap().len(), 2);
-        assert!(Roots::load(Some(two.as_bytes())).is_ok());
+        assert_eq!(private("ca", two.as_bytes()).unwrap().len(), 2);
+        assert!(Roots::load(Some(("ca", two.as_bytes()))).is_ok());
+        assert!(Roots::load(Some(("ca", two.replace('\n', "\r").as_bytes()))).is_ok());
     }
 
     #[test]
@@ -332,11 +308,28 @@ mod tests {
         let cut: String = authority().lines().take(3).map(|line| format!("{line}\n")).collect();
         let no_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
-        for (pem, defect) in [("", "nothing"), ("git.example.org", "text"), (key.as_str(), "a key")] {
-            assert!(matches!(Roots::load(Some(pem.as_bytes())), Err(RootsError::Empty)), "{defect}");
+        let broken = key.replace("\nM", "\n@");
+        let glued = format!("{}{}\n", authority(), key.replace('\n', ""));
+        let public = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n";
+        let endless = format!("-----BEGIN {}-----\n", "A".repeat(1000));
+        for (defect, pem, expected) in [
+            ("nothing", "", "authority /etc/ca.pem has no CERTIFICATE block"),
+            ("text", "git.example.org", "authority /etc/ca.pem has no CERTIFICATE block"),
+            ("an endless label", &endless, "authority /etc/ca.pem: a block has no end"),
+            ("a certificate and a key", &format!("{}{key}", authority()), "/etc/ca.pem holds a private key"),
+            ("a certificate and a key without line ends", &glued, "/etc/ca.pem: a block has no end"),
+            ("a key", &key, "/etc/ca.pem holds a private key"),
+            ("a broken key", &broken, "/etc/ca.pem holds a private key"),
+            ("a public key", public, "/etc/ca.pem holds a \"PUBLIC KEY\""),
+            ("half a certificate", &cut, "cannot read the certificate authority /etc/ca.pem"),
+            ("no certificate", no_certificate, "authority /etc/ca.pem has a block that is no certificate"),
+        ] {
+            let error = Roots::load(Some(("/etc/ca.pem", pem.as_bytes()))).err().unwrap();
+            assert!(error.to_string().contains(expected), "{defect}: {error}");
+            assert!(Error::source(&error).is_none() || defect == "no certificate", "{defect}: {error:?}");
+            let hint = error.hint().unwrap();
+            assert_eq!(hint.contains("keep the authority's private key"), expected.contains("private key"), "{defect}");
         }
-        assert!(matches!(Roots::load(Some(cut.as_bytes())), Err(RootsError::Pem { .. })));
-        assert!(matches!(Roots::load(Some(no_certificate.as_bytes())), Err(RootsError::Certificate { .. })));
     }
 
     #[test]

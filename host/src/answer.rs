@@ -99,7 +99,13 @@ pub(crate) fn write(dir: &Dir, status: &Status) -> Result<(), DirError> {
 /// Writes `deploy-host`, what the companion tells about itself, if it is not there already. Whether it is another
 /// companion, boot or configuration than the last time.
 pub fn announce(dir: &Dir, settings: &Settings, running: Option<&Release>) -> Result<bool, DirError> {
-    let Ok(boot) = BootId::current() else { return Ok(false) };
+    let boot = match BootId::current() {
+        Ok(boot) => boot,
+        Err(error) => {
+            tracing::warn!("deploy-host stays as it is: cannot find out about this boot: {error}");
+            return Ok(false);
+        }
+    };
     let told = HostFile {
         protocol: VERSION,
         request_keys: request::KEYS.into_iter().map(Line::lossy).collect(),
@@ -129,9 +135,13 @@ pub fn sweep(dir: &Dir, now: Timestamp) -> Result<(), DirError> {
     let mut first = Ok(());
     for name in dir.names()? {
         let ours = matches!(Name::of(name.as_encoded_bytes()), Name::Log(_) | Name::Answer(_) | Name::Leftover);
-        if ours && dir.modified(&name)?.is_some_and(|modified| modified < oldest) {
-            first = first.and(dir.discard(&name));
+        if !ours {
+            continue;
         }
+        first = first.and(match dir.modified(&name) {
+            Ok(Some(modified)) if modified < oldest => dir.discard(&name),
+            modified => modified.map(drop),
+        });
     }
     first
 }

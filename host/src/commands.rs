@@ -1,10 +1,13 @@
-//! From a parsed command line to a finished command: the one place that makes the adapters and takes the lock.
+//! From a parsed command line to a finished command: takes the lock, and makes the adapters of whatever deploys. `guard` and
+//! `policy`, which deploy nothing, ask engine and Podman themselves.
 
 use std::{
+    path::PathBuf,
     process::ExitCode,
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use bollard::Docker;
 use tagship_core::{
     engine,
     explain::Explain,
@@ -13,7 +16,7 @@ use tagship_core::{
 
 use crate::{
     answer,
-    cli::{Cli, Command},
+    cli::{Cli, Command, Deploying},
     config::{App, ConfigError, Places, ServiceName, Settings},
     deploy::{Failure, ImageId},
     deploy_command::{self, CommandError, Configuration},
@@ -100,7 +103,7 @@ impl Explain for Error {
             Self::Guard(error) => error.kind(),
             Self::Mark(error) => error.kind(),
             Self::Policy(error) => error.kind(),
-            Self::Journald(_) => "journald",
+            Self::Journald(error) => error.kind(),
             Self::Unwritten(error) => error.kind(),
             Self::Json(_) => "json",
         }
@@ -113,7 +116,7 @@ impl Explain for Error {
             Self::Guard(error) => error.hint(),
             Self::Mark(error) => error.hint(),
             Self::Policy(error) => error.hint(),
-            Self::Journald(_) => Some("`journalctl TAGSHIP_APP=APP` as this user must work".into()),
+            Self::Journald(error) => error.hint(),
             Self::Unwritten(error) => error.hint(),
             Self::Json(_) => None,
         }
@@ -122,13 +125,15 @@ impl Explain for Error {
 
 /// Does what the command line says. The exit code is for what was done; what could not be done is an error.
 pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
-    let host = RealHost::new(Trace::to(cli.trace));
+    let host = |deploying: Deploying| RealHost::new(Trace::to(deploying.trace));
     let places = Places::of_user()?;
     match cli.command {
-        Command::Deploy { app, retry: None } => deploy(&host, &app, &places).await,
-        Command::Deploy { app, retry: Some(tag) } => {
-            operate(&host, &app, &places, async |desk, settings| Ok(done(&retry::run(desk, settings, &tag).await)))
-                .await
+        Command::Deploy { app, retry: None, deploying } => deploy(&host(deploying), &app, &places).await,
+        Command::Deploy { app, retry: Some(tag), deploying } => {
+            operate(&host(deploying), &app, &places, async |desk, settings| {
+                Ok(done(&retry::run(desk, settings, &tag).await))
+            })
+            .await
         }
         Command::Recover { app } => recover(&app).await,
         Command::Guard { app, service } => guard(&app, &service, &places).await,
@@ -138,7 +143,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Mark { app, set: Some(tag) } => {
-            operate(&host, &app, &places, async |desk, settings| {
+            operate(&host(Deploying::default()), &app, &places, async |desk, settings| {
                 let marked = mark::set(desk, settings, &tag).await?;
                 if marked.is_none() {
                     report::line(Urgency::Notice, &format!("{app}: {tag} is the highest version already"));
@@ -152,10 +157,12 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
             report::output(&rollback::list(&History::open(&StateDir::open(&app)?)?))?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Rollback { app, tag, .. } => {
+        Command::Rollback { app, tag, deploying, .. } => {
             let tag = tag.as_ref();
-            operate(&host, &app, &places, async |desk, settings| Ok(done(&rollback::run(desk, settings, tag).await?)))
-                .await
+            operate(&host(deploying), &app, &places, async |desk, settings| {
+                Ok(done(&rollback::run(desk, settings, tag).await?))
+            })
+            .await
         }
         Command::Policy { app, check, write, no_check } => {
             let settings = places.load(&app)?;
@@ -170,8 +177,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
             let state = StateDir::open(&app)?;
             // The journal first: what ends meanwhile is in the file by the time that is read, and is no difference there.
             let told = journald::verdicts(&app).await?;
-            let (verdicts, damaged) = History::verdicts(&state, journald::ENTRIES)?;
-            let past = history::Past::new(verdicts, damaged, &told);
+            let (verdicts, damaged, is_cut) = History::verdicts(&state, journald::ENTRIES)?;
+            let past = history::Past::new(verdicts, damaged, is_cut, &told);
             report::output(&match json {
                 true => format!("{}\n", serde_json::to_string_pretty(&past).map_err(Error::Json)?),
                 false => past.render(),
@@ -184,7 +191,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
             let settings = places.load(&app)?;
             let state = StateDir::open(&app)?;
             let (history, requests) = (History::open(&state)?, Requests::open(state)?);
-            let overview = status::look(&host, &settings, &history, &requests).await?;
+            let overview = status::look(&host(Deploying::default()), &settings, &history, &requests).await?;
             report::output(&match json {
                 true => format!("{}\n", serde_json::to_string_pretty(&overview).map_err(Error::Json)?),
                 false => overview.render(report::colours()),
@@ -218,26 +225,27 @@ async fn deploy(host: &RealHost, app: &App, places: &Places) -> Result<ExitCode,
     Ok(ExitCode::SUCCESS)
 }
 
-/// Has the operator's word done once all that was begun before has ended.
+/// Has the operator's word done once all that was begun before has ended, by the keys and the floor of that moment.
 async fn operate(
     host: &RealHost,
     app: &App,
     places: &Places,
     work: impl AsyncFnOnce(&mut Desk<'_, RealHost>, &Settings) -> Result<ExitCode, Error>,
 ) -> Result<ExitCode, Error> {
-    let settings = places.load(app)?;
+    // What is wrong with it is said before anything is waited for.
+    places.load(app)?;
     let state = StateDir::open(app)?;
     let _lock = lock(&state)?;
     host.heed_signals();
     tokio::select! {
-        code = operate_locked(host, (app, places, &settings), state, work) => code,
+        code = operate_locked(host, (app, places), state, work) => code,
         () = host.stop.at_once() => Ok(ExitCode::from(1)),
     }
 }
 
 async fn operate_locked(
     host: &RealHost,
-    (app, places, settings): (&App, &Places, &Settings),
+    (app, places): (&App, &Places),
     state: StateDir,
     work: impl AsyncFnOnce(&mut Desk<'_, RealHost>, &Settings) -> Result<ExitCode, Error>,
 ) -> Result<ExitCode, Error> {
@@ -247,6 +255,8 @@ async fn operate_locked(
         let configuration = Configuration { load: &load, fallback: places.handoff(app) };
         deploy_command::run(host, app, &configuration, state.clone()).await?;
     }
+    // Only now: whoever waited for another deploy may have waited for long, and a key may have been taken out since.
+    let settings = &places.load(app)?;
     let mut desk = Desk::open(app, state, host)?;
     let code = work(&mut desk, settings).await?;
     desk.close();
@@ -270,9 +280,7 @@ async fn recover(app: &App) -> Result<ExitCode, Error> {
     let journal = Journal::open(state)?;
     let Some(entry) = recover::left_over(&journal) else { return Ok(ExitCode::SUCCESS) };
     let store = async {
-        let failed = |error: engine::EngineError| Failure::of(&error);
-        let socket = engine::locate().map_err(failed)?;
-        let docker = engine::connect(Some(&socket)).await.map_err(failed)?;
+        let (docker, socket) = connect().await?;
         Ok(LocalStore::new(docker, socket, app))
     };
     let told = recover::run(store, entry).await;
@@ -281,6 +289,7 @@ async fn recover(app: &App) -> Result<ExitCode, Error> {
 }
 
 async fn guard(app: &App, service: &ServiceName, places: &Places) -> Result<ExitCode, Error> {
+    report::speak_for(service);
     let units = places.units(app)?;
     let state = StateDir::open(app)?;
     let pass = guard::run((app, &units), service, &state, guard::ask).await?;
@@ -296,6 +305,13 @@ fn lock(state: &StateDir) -> Result<Lock, StateError> {
     }
     report::line(Urgency::Notice, "another tagship-host works for this app; waiting for it to end");
     state.lock()
+}
+
+async fn connect() -> Result<(Docker, PathBuf), Failure> {
+    let failed = |error: engine::EngineError| Failure::of(&error);
+    let socket = engine::locate().map_err(failed)?;
+    let docker = engine::connect(Some(&socket)).await.map_err(failed)?;
+    Ok((docker, socket))
 }
 
 fn done(status: &Status) -> ExitCode {
@@ -351,10 +367,8 @@ impl Host for RealHost {
     }
 
     async fn adapters(&self, settings: &Settings) -> Result<AdaptersOf<Self>, Failure> {
-        let failed = |error: engine::EngineError| Failure::of(&error);
-        let socket = engine::locate().map_err(failed)?;
         let connecting = self.trace.span(Category::Engine, || "connect".to_owned());
-        let docker = engine::connect(Some(&socket)).await.map_err(failed)?;
+        let (docker, socket) = connect().await?;
         drop(connecting);
         Ok(Adapters {
             units: Traced::new(UserManager::new(), &self.trace),
@@ -376,9 +390,15 @@ impl Host for RealHost {
         report::marked(app, marked);
     }
 
-    async fn tidy(&self, store: &Self::Store, settings: &Settings, running: &ImageId) -> Result<usize, Failure> {
+    async fn tidy(
+        &self,
+        store: &Self::Store,
+        settings: &Settings,
+        running: &ImageId,
+        dir: &StateDir,
+    ) -> Result<usize, Failure> {
         let _span = self.trace.span(Category::Engine, || "remove old images".to_owned());
-        let gone = store.inner().tidy(settings, running).await;
+        let gone = store.inner().tidy(settings, running, || dir.others_at_work()).await;
         gone.map(|gone| gone.len()).map_err(|error| Failure::of(&error))
     }
 }

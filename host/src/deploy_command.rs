@@ -3,9 +3,11 @@
 //! Deciding is `verify`'s and `trust`'s, deploying `desk`'s; here is only the order of things: everything claimed ends
 //! answered, also when the configuration cannot be read.
 
+mod damaged;
+mod error;
+
 use std::{
     fs::DirBuilder,
-    io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -27,70 +29,19 @@ use crate::{
     answer::{self, Progress},
     config::{App, ConfigError, Settings},
     desk::{self, Desk, Host, Order},
-    inbox::{Arrival, Inbox, InboxError, Rules},
+    history::By,
+    inbox::{Arrival, Inbox, InboxError, Ledger, Rules},
     report::{self, Told, Urgency},
-    requests::Requests,
-    state_dir::{StateDir, StateError},
+    requests::{Requests, Unreadable},
+    state_dir::StateDir,
+    trust::TrustState,
     verify::{self, Denied},
 };
 
+pub use error::CommandError;
+
 /// The budget by which requests are held while the configuration does not say one: the default.
 pub(crate) const DEFAULT_BUDGET: Duration = Duration::from_secs(600);
-
-/// Why the command could not do its work. What becomes of a request is no such error.
-#[derive(Debug, thiserror::Error)]
-pub enum CommandError {
-    /// The configuration, and nobody was there to be answered.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The state directory.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// The hand-off directory or its ledger.
-    #[error(transparent)]
-    Inbox(#[from] InboxError),
-    /// The hand-off directory cannot be made.
-    #[error("cannot create the hand-off directory {path}")]
-    Create {
-        /// The directory.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The kernel does not tell about this boot.
-    #[error("cannot find out about this boot")]
-    Boot(#[source] io::Error),
-}
-
-impl Explain for CommandError {
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Config(error) => error.kind(),
-            Self::State(error) => error.kind(),
-            Self::Inbox(error) => error.kind(),
-            Self::Create { .. } => "handoff-create",
-            Self::Boot(_) => "boot-id",
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Config(error) => error.hint(),
-            Self::State(error) => error.hint(),
-            Self::Inbox(error) => error.hint(),
-            Self::Create { path, .. } => {
-                Some(format!("create {} and give it to the app's user, or set `handoff`", path.display()))
-            }
-            Self::Boot(_) => Some("/proc must be mounted".into()),
-        }
-    }
-}
-
-impl From<DirError> for CommandError {
-    fn from(error: DirError) -> Self {
-        Self::Inbox(error.into())
-    }
-}
 
 /// Where the app's configuration comes from.
 pub struct Configuration<'a> {
@@ -108,30 +59,52 @@ pub async fn run<H: Host>(
     state: StateDir,
 ) -> Result<(), CommandError> {
     let loaded = (configuration.load)();
-    let handoff = open_handoff(&loaded, &configuration.fallback)?;
-    let Some(handoff) = handoff else { return loaded.map(|_| ()).map_err(CommandError::Config) };
-    let (owners, budget) = match &loaded {
-        Ok(settings) => (Owners::own_and(&settings.requesters), settings.budget),
-        // Whose requests count is not known, but all of them can be told what is wrong.
-        Err(_) => (Owners::Anyone, DEFAULT_BUDGET),
+    let requests = match Requests::open(state.clone()) {
+        Ok(requests) => requests,
+        // Nothing can be claimed for good without it, and whoever asks is told so.
+        Err(error) => {
+            let unreadable = Unreadable::new(state, error.again());
+            let Some(handoff) = open_handoff(&loaded, &configuration.fallback, &unreadable)? else {
+                return Err(error.into());
+            };
+            let inbox = Inbox::open(Dir::open(handoff.path())?, rules(&loaded)?, unreadable).await?;
+            // What could not be told is told by the next run, which finds its claim.
+            match damaged::turn_away(&inbox, &error).await {
+                Ok(()) | Err(InboxError::State(_)) => {}
+                Err(error) => report::error(&error),
+            }
+            return Err(error.into());
+        }
     };
-    let rules = Rules::here(owners, budget).map_err(CommandError::Boot)?;
-    let mut desk = Desk::open(app, state.clone(), host)?;
-    let requests = Requests::open(state)?;
+    let handoff = open_handoff(&loaded, &configuration.fallback, &requests)?;
+    let Some(handoff) = handoff else { return loaded.map(|_| ()).map_err(CommandError::Config) };
+    let rules = rules(&loaded)?;
+    let budget = rules.budget;
     let inbox = Inbox::open(Dir::open(handoff.path())?, rules, requests).await?;
+    let mut desk = match Desk::open(app, state.clone(), host) {
+        Ok(desk) => desk,
+        // Nothing can be decided without what is known here, and whoever asks is told so.
+        Err(error) => {
+            let told = damaged::postpone_interrupted(&inbox, state, &error);
+            told.and(damaged::turn_away(&inbox, &error).await)?;
+            return Err(error.into());
+        }
+    };
     let round = Round { app, configuration, at_first: &loaded, inbox: &inbox, handoff: &handoff };
     // Requests are claimed, and their logs kept alive, for as long as anything is being done.
     host.stop().allow(budget);
     let mut answered = inbox.beside(round.end_interrupted(&mut desk)).await;
     let announced = round.announce(&desk, &loaded);
     let desk = Mutex::new((&mut desk, &mut answered));
+    // What goes wrong with one request leaves nothing undone: it is said in the end.
+    let mut worked = Ok(());
     loop {
-        let worked = inbox.work(|arrival, progress| async {
+        let round_worked = inbox.work(|arrival, progress| async {
             let (desk, answered) = &mut *desk.lock().await;
             **answered = true;
             round.decide(desk, arrival, progress).await
         });
-        worked.await?;
+        worked = worked.and(round_worked.await);
         let (desk, _) = &mut *desk.lock().await;
         desk.close();
         // What came meanwhile is claimed and deployed as if nothing had been left to do.
@@ -149,6 +122,7 @@ pub async fn run<H: Host>(
     if let Err(error) = answer::sweep(&handoff, Timestamp::now()) {
         report::error(&error);
     }
+    worked?;
     match (loaded, announced) {
         (Err(error), _) if !answered => Err(error.into()),
         // Requesters are turned away by what is missing there, so this is no success.
@@ -159,6 +133,15 @@ pub async fn run<H: Host>(
         }
         _ => Ok(()),
     }
+}
+
+fn rules(loaded: &Result<Settings, ConfigError>) -> Result<Rules, CommandError> {
+    let (owners, budget) = match loaded {
+        Ok(settings) => (Owners::own_and(&settings.requesters), settings.budget),
+        // Whose requests count is not known, but all of them can be told what is wrong.
+        Err(_) => (Owners::Anyone, DEFAULT_BUDGET),
+    };
+    Rules::here(owners, budget).map_err(CommandError::Boot)
 }
 
 /// One run over everything that waits.
@@ -178,16 +161,19 @@ impl Round<'_> {
         let progress = waiting.first().map_or_else(Progress::none, |arrival| self.inbox.progress(arrival));
         // As it is before what was interrupted gets its own: killed between verdict and answer, a run leaves one to tell.
         let untold = waiting.iter().find_map(|arrival| Some((arrival.id(), desk.verdict_of(arrival.id())?.clone())));
+        // Nobody waits for it any more: that it would be ended later was the answer of a run that could not write so in the
+        // journal.
+        if let Some(request) = desk.unended()
+            && waiting.iter().all(|arrival| arrival.id() != request)
+        {
+            desk.postpone(Some(request));
+        }
         let recovered = match self.at_first {
             Ok(settings) => desk.recover(settings, &Told::new(progress)).await.map_err(|failure| {
                 Status::new(Outcome::Interrupted, &failure.kind, &format!("{}; it will be ended later", failure.reason))
             }),
             Err(_) if !desk.has_left_over() => Ok(None),
-            Err(error) => {
-                let refusal = desk::refusal(error);
-                let reason = format!("the deploy was interrupted, and will be ended later: {}", refusal.reason);
-                Err(Status::new(Outcome::Interrupted, error.kind(), &reason))
-            }
+            Err(error) => Err(damaged::ended_later(error)),
         };
         let mut told = true;
         for arrival in &waiting {
@@ -256,25 +242,43 @@ impl Round<'_> {
     ) -> Status {
         let stop = desk.host().stop();
         stop.allow(settings.budget);
+        if verify::permits_rollback(settings, arrival.asked())
+            && let Err(error) = self.inbox.spend(arrival)
+        {
+            return desk.refuse(order, told_no(told, "claim", &error));
+        }
         if let Err(refusal) = desk.make_way(settings, told).await {
             return desk.refuse(order, refusal);
         }
+        // What had to be ended first has taken nothing from this one's time.
+        stop.allow(settings.budget);
         let approved = async {
             let registry = desk.host().registry(settings).await?;
-            let trust = &desk.history().trust;
-            let approved = verify::approve(settings, trust, &registry, arrival.asked(), order.started).await?;
-            Ok::<_, Denied>((approved, registry))
+            let approve = async |trust: &TrustState| {
+                let approved = verify::approve(settings, trust, &registry, arrival.asked(), order.started).await?;
+                told.tell("verify", "verified", &proof(&approved));
+                Ok::<_, Denied>(approved)
+            };
+            let mut approved = approve(&desk.history().trust).await?;
+            // Only for what counts: to find out what runs costs the engine time, which a refusal must not depend on.
+            match desk.reconsider(settings, told).await {
+                Ok(false) => {}
+                Ok(true) => approved = approve(&desk.history().trust).await?,
+                Err(refusal) => return Ok(Err(refusal)),
+            }
+            Ok::<_, Denied>(Ok((approved, registry)))
         };
         // Whoever waited for another one's deploy is told at once, too, that there will be none.
         let approved = tokio::select! {
             biased;
-            () = stop.asked() => return desk.refuse(order, desk.untouched(order, None)),
-            approved = approved => approved,
+            () = stop.asked() => None,
+            approved = approved => Some(approved),
         };
         match approved {
-            Err(denied) => desk.refuse(order, told_no(told, "verify", &denied)),
-            Ok((approved, registry)) => {
-                told.tell("verify", "verified", &proof(&approved));
+            None => desk.refuse(order, desk.untouched(order, None)),
+            Some(Err(denied)) => desk.refuse(order, told_no(told, "verify", &denied)),
+            Some(Ok(Err(refusal))) => desk.refuse(order, refusal),
+            Some(Ok(Ok((approved, registry)))) => {
                 let back = arrival.asked().is_rollback().then(|| settings.for_rollback());
                 desk.deploy(back.as_ref().unwrap_or(settings), order, (approved, Some(&registry)), told).await
             }
@@ -307,7 +311,7 @@ impl Round<'_> {
 }
 
 fn order(arrival: &Arrival) -> Order {
-    Order { request: Some(arrival.id()), asked: arrival.tag().clone(), started: Timestamp::now() }
+    Order { request: Some(arrival.id()), by: By::Request, asked: arrival.tag().clone(), started: Timestamp::now() }
 }
 
 fn told_no(told: &Told, phase: &str, error: &dyn Explain) -> Status {
@@ -324,8 +328,16 @@ fn proof(approved: &verify::Approved) -> String {
 }
 
 /// Opens the hand-off directory; makes it if the configuration is good and it is not there. None if the configuration
-/// is not, and there is no directory either: nobody can be waiting.
-fn open_handoff(settings: &Result<Settings, ConfigError>, otherwise: &Path) -> Result<Option<Dir>, CommandError> {
+/// is not, and there is no directory either, nor one that an open request came from: nobody can be waiting.
+///
+/// Of several that open requests came from, the first that is there: this is where new requests are claimed from, for
+/// which one is enough while nothing can be deployed. The others are answered all the same, each in its own directory,
+/// as the inbox takes up every open request.
+fn open_handoff(
+    settings: &Result<Settings, ConfigError>,
+    otherwise: &Path,
+    requests: &dyn Ledger,
+) -> Result<Option<Dir>, CommandError> {
     match settings {
         Ok(settings) => {
             let path = &settings.handoff;
@@ -333,8 +345,11 @@ fn open_handoff(settings: &Result<Settings, ConfigError>, otherwise: &Path) -> R
             made.map_err(|source| CommandError::Create { path: path.clone(), source })?;
             Ok(Some(Dir::open(path)?))
         }
-        Err(_) if !otherwise.is_dir() => Ok(None),
-        Err(_) => Ok(Some(Dir::open(otherwise)?)),
+        Err(_) if otherwise.is_dir() => Ok(Some(Dir::open(otherwise)?)),
+        Err(_) => {
+            let came_from = requests.open_entries()?.into_iter().filter_map(|entry| entry.handoff);
+            Ok(came_from.filter(|path| path.is_dir()).map(|path| Dir::open(&path)).next().transpose()?)
+        }
     }
 }
 

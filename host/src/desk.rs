@@ -2,9 +2,12 @@
 //!
 //! How a request comes in and how its answer goes out is `deploy_command`'s; the operator's side is in `operate`.
 
+mod ending;
 mod mark;
 mod outside;
 mod words;
+
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use tagship_core::{
@@ -17,21 +20,18 @@ use tagship_core::{
 
 use crate::{
     config::{App, ServiceName, Settings},
-    deploy::{
-        self, Candidate, Containers, Ended, Failure, Ground, HealthState, ImageId, InFlight, Units, Verdict, Was,
-    },
-    history::{self, By, History, Proven},
+    deploy::{self, Candidate, Containers, Ended, Failure, Ground, HealthState, ImageId, InFlight, Units, Verdict},
+    history::{By, History},
     journal::{Current, Journal},
     report::{self, Told},
     state_dir::{StateDir, StateError},
     stop::Stop,
-    trust::Rejected,
     verify::{self, Approved, Registry},
 };
 
 pub use outside::{Adapters, AdaptersOf, Host};
 pub use words::refusal;
-use words::{in_the_way, service, words};
+use words::{in_the_way, words};
 
 /// What is remembered of one app, and who may change it: the holder of the app's lock.
 pub struct Desk<'h, H> {
@@ -47,12 +47,21 @@ pub struct Desk<'h, H> {
 /// Who asks for a deploy, and under which tag.
 #[derive(Debug, Clone)]
 pub struct Order {
-    /// The request; none if the operator asks.
+    /// The request; none if the operator asks, or if it has its answer by now.
     pub request: Option<RequestId>,
+    /// Who asks.
+    pub by: By,
     /// The tag asked for.
     pub asked: Tag,
     /// When work on it began.
     pub started: Timestamp,
+}
+
+impl Order {
+    /// The operator's word, from now on.
+    pub fn of_operator(asked: Tag) -> Self {
+        Self { request: None, by: By::Operator, asked, started: Timestamp::now() }
+    }
 }
 
 impl<'h, H: Host> Desk<'h, H> {
@@ -83,7 +92,15 @@ impl<'h, H: Host> Desk<'h, H> {
         told: &Told,
     ) -> Result<Option<(Option<RequestId>, Status)>, Failure> {
         let Some(current) = self.journal.current().cloned() else { return Ok(None) };
-        let order = Order { request: current.request, asked: current.asked, started: current.started };
+        let Current { request, asked, started, postponed, .. } = current;
+        let by = match request {
+            // That it would be ended later was this request's verdict, its only one. What is ended now is nobody's.
+            _ if postponed => By::Companion,
+            Some(id) if self.verdict_of(id).is_some() => By::Companion,
+            Some(_) => By::Request,
+            None => By::Operator,
+        };
+        let order = Order { request, by, asked, started };
         if let Some(verdict) = current.verdict {
             // Killed between writing it down and saying so, or between saying so and answering.
             if self.history.last().is_none_or(|last| last.status != verdict) {
@@ -91,8 +108,7 @@ impl<'h, H: Host> Desk<'h, H> {
             }
             return Ok(Some((order.request, verdict)));
         }
-        // That it would be ended later was this request's verdict already, before the run was killed that noted it.
-        let order = Order { request: order.request.filter(|id| self.verdict_of(*id).is_none()), ..order };
+        let order = Order { request: order.request.filter(|_| by == By::Request), ..order };
         let digest = current.release.as_ref().map(|(release, _)| release.digest);
         let status = match current.entry {
             None => {
@@ -107,7 +123,8 @@ impl<'h, H: Host> Desk<'h, H> {
                     "an earlier run was stopped in the middle of a deploy; ending that first",
                 );
                 let adapters = self.host.adapters(settings).await?;
-                let ground = ground(settings, &adapters, told, self.host.stop());
+                let revoked = self.history.signed_by(&settings.verify.revoked_keys);
+                let ground = ground(settings, &adapters, &revoked, (told, self.host.stop()));
                 let ended = deploy::recover(&ground, &mut self.journal, entry).await?;
                 self.settle(&order, digest, ended)
             }
@@ -167,12 +184,15 @@ impl<'h, H: Host> Desk<'h, H> {
         self.journal.current().and_then(|current| current.request)
     }
 
+    /// The request whose deploy was left over without a verdict.
+    pub fn unended(&self) -> Option<RequestId> {
+        self.journal.current().filter(|current| current.verdict.is_none()).and_then(|current| current.request)
+    }
+
     /// Leaves the deploy of this request, which cannot be ended now, for a later run. The request has a verdict by now,
     /// its only one.
     pub fn postpone(&mut self, request: Option<RequestId>) {
-        let of = |current: &&Current| request.is_some() && current.request == request;
-        let Some(current) = self.journal.current().filter(of).cloned() else { return };
-        self.kept(|desk| desk.journal.begin(Current { request: None, ..current }));
+        self.kept(|desk| desk.journal.postpone(request));
     }
 
     /// Deploys what was approved, unless it runs already. `registry` is where it was approved by; none if that was done
@@ -186,7 +206,7 @@ impl<'h, H: Host> Desk<'h, H> {
     ) -> Status {
         let digest = Some(approved.release.digest);
         let status = match self.host.adapters(settings).await {
-            Err(failure) => self.status(order, digest, &refused(failure)),
+            Err(failure) => self.status(order, digest, &Ended::refused(failure)),
             Ok(adapters) => match self.running_image(&approved, settings, &adapters.containers).await {
                 Some((image, unchecked)) => self.unchanged(order, approved, image, &unchecked),
                 None => self.deploy_with(settings, order, (approved, registry), &adapters, told).await,
@@ -199,10 +219,11 @@ impl<'h, H: Host> Desk<'h, H> {
     /// Puts back what an earlier deploy found, verified or not: the operator's word.
     pub async fn put_back(&mut self, settings: &Settings, order: &Order, earlier: &InFlight, told: &Told) -> Status {
         let status = match self.host.adapters(settings).await {
-            Err(failure) => self.status(order, None, &refused(failure)),
+            Err(failure) => self.status(order, None, &Ended::refused(failure)),
             Ok(adapters) => {
                 self.begin(order, None);
-                let ground = ground(settings, &adapters, told, self.host.stop());
+                let revoked = self.history.signed_by(&settings.verify.revoked_keys);
+                let ground = ground(settings, &adapters, &revoked, (told, self.host.stop()));
                 let ended = deploy::put_back(&ground, &mut self.journal, earlier).await;
                 self.settle(order, None, ended)
             }
@@ -231,13 +252,13 @@ impl<'h, H: Host> Desk<'h, H> {
         let Some((image, settings, told)) = self.untidy.take() else { return false };
         let gone = async {
             let adapters = self.host.adapters(&settings).await?;
-            self.host.tidy(&adapters.store, &settings, &image).await
+            self.host.tidy(&adapters.store, &settings, &image, &self.dir).await
         };
         match gone.await {
             Ok(0) => {}
             Ok(1) => told.tell("prune", "removed", "1 old image was removed"),
             Ok(gone) => told.tell("prune", "removed", &format!("{gone} old images were removed")),
-            Err(failure) => told.tell("prune", "warning", &format!("old images stay: {}", failure.reason)),
+            Err(failure) => told.tell("prune", "warning", &format!("old images stay: {}", failure.words())),
         }
         true
     }
@@ -254,7 +275,8 @@ impl<'h, H: Host> Desk<'h, H> {
         let tag = approved.release.tag.clone();
         self.begin(order, Some(&approved));
         let candidate = Candidate { verified: approved.verified, tag };
-        let ground = ground(settings, adapters, told, self.host.stop());
+        let revoked = self.history.signed_by(&settings.verify.revoked_keys);
+        let ground = ground(settings, adapters, &revoked, (told, self.host.stop()));
         // Where the registry does not say, the pull fails, and says why.
         let contents = async { registry?.contents(digest).await.ok()? };
         let ended = deploy::deploy(&ground, &mut self.journal, candidate, contents).await;
@@ -267,6 +289,7 @@ impl<'h, H: Host> Desk<'h, H> {
     fn begin(&mut self, order: &Order, approved: Option<&Approved>) {
         let current = Current {
             request: order.request,
+            postponed: false,
             asked: order.asked.clone(),
             release: approved.map(|approved| (approved.release.clone(), approved.verified.evidence().clone())),
             started: order.started,
@@ -275,60 +298,6 @@ impl<'h, H: Host> Desk<'h, H> {
         };
         // If this cannot be written, the deploy's own first record cannot either, and it is refused there.
         self.kept(|desk| desk.journal.begin(current));
-    }
-
-    /// Words the end of the deploy in flight, and remembers what it has proven and how it ended, in this order.
-    fn settle(&mut self, order: &Order, digest: Option<Digest>, ended: Ended) -> Status {
-        let status = self.status(order, digest, &ended);
-        if ended.verdict == Verdict::RolledBack
-            && let Some(rejected) = self.blamed(&ended)
-        {
-            self.kept(|desk| desk.history.reject(&desk.dir, rejected));
-        }
-        let mut remembered = true;
-        if ended.verdict == Verdict::Deployed
-            && let Some(Current { release, entry, .. }) = self.journal.current().cloned()
-        {
-            remembered = match (release, ended.image) {
-                (Some((release, evidence)), Some(image)) => {
-                    let proven = Proven { release, image, evidence, at: Timestamp::now() };
-                    self.kept(|desk| desk.history.prove(&desk.dir, proven, entry))
-                }
-                _ => self.kept(|desk| desk.history.went_back(&desk.dir, entry)),
-            };
-        }
-        // What was proven and could not be written is left in flight: the next run finds that, and writes it.
-        if remembered {
-            self.kept(|desk| desk.journal.ended(&status));
-        }
-        status
-    }
-
-    /// The image that a rollback speaks against: it did not get well, and what was there before then did, on the same
-    /// services. Where one of them was not well before either, or where the time, the engine or the disk was lacking,
-    /// nobody is blamed.
-    fn blamed(&self, ended: &Ended) -> Option<Rejected> {
-        let Current { release, entry, .. } = self.journal.current()?;
-        let ((release, _), cause) = (release.as_ref()?, ended.cause.as_ref()?);
-        // Not where systemd ended the restart, or somebody replaced the container: that may have any reason.
-        let its_own = matches!(cause.kind.as_str(), "unhealthy" | "container-exited");
-        let mut services = entry.iter().flat_map(|entry| &entry.services);
-        if !its_own || services.any(|service| matches!(service.was, Was::Failing)) {
-            return None;
-        }
-        let (digest, tag, reason) = (release.digest, release.tag.clone(), cause.reason.clone());
-        Some(Rejected { digest, tag, at: Timestamp::now(), reason })
-    }
-
-    fn unchanged(&mut self, order: &Order, approved: Approved, image: ImageId, unchecked: &[&ServiceName]) -> Status {
-        let Approved { release, verified } = approved;
-        let digest = Some(release.digest);
-        let reason = words::unchanged(&release.tag, unchecked);
-        let proven = Proven { release, image, evidence: verified.evidence().clone(), at: Timestamp::now() };
-        let status = Status::new(Outcome::Unchanged, "unchanged", &reason);
-        let status = Status { digest, previous_digest: self.history.running_digest(), ..self.dated(order, status) };
-        self.kept(|desk| desk.history.prove(&desk.dir, proven, None));
-        status
     }
 
     /// The local image of a release, if it was proven here and every service runs it now; and which of them have no
@@ -343,8 +312,7 @@ impl<'h, H: Host> Desk<'h, H> {
         let mut unchecked = Vec::new();
         for service in settings.all_services() {
             let container = containers.find(service).await.ok()??;
-            let well = matches!(container.health, HealthState::None | HealthState::Healthy);
-            if !container.running || !well || container.image != proven.image {
+            if !container.running || !container.health.is_well() || container.image != proven.image {
                 return None;
             }
             if container.health == HealthState::None {
@@ -352,14 +320,6 @@ impl<'h, H: Host> Desk<'h, H> {
             }
         }
         Some((proven.image.clone(), unchecked))
-    }
-
-    /// Adds a verdict to the history, and tells it to the system journal.
-    fn conclude(&mut self, order: &Order, status: &Status) {
-        let by = if order.request.is_some() { By::Request } else { By::Operator };
-        let verdict = history::Verdict { time: Timestamp::now(), by, status: status.clone() };
-        self.host.verdict(&self.app, &verdict);
-        self.kept(|desk| desk.history.conclude(&desk.dir, verdict));
     }
 
     /// Does what can fail without changing what happened: it is said, and the answer still goes out. Whether it worked.
@@ -370,48 +330,13 @@ impl<'h, H: Host> Desk<'h, H> {
         }
         written.is_ok()
     }
-
-    fn dated(&self, order: &Order, status: Status) -> Status {
-        Status {
-            tag: Some(order.asked.clone()),
-            request: order.request,
-            started: Some(order.started),
-            finished: Some(Timestamp::now()),
-            ..status
-        }
-    }
-
-    fn status(&self, order: &Order, digest: Option<Digest>, ended: &Ended) -> Status {
-        let outcome = match ended.verdict {
-            Verdict::Deployed => Outcome::Deployed,
-            Verdict::RolledBack => Outcome::RolledBack,
-            Verdict::Failed => Outcome::Failed,
-            Verdict::Refused => Outcome::Refused,
-            Verdict::Interrupted => Outcome::Interrupted,
-        };
-        let (kind, reason) = match &ended.cause {
-            Some(cause) => (cause.kind.as_str(), words(cause, &ended.broken)),
-            None => ("deployed", words::success(&order.asked, &ended.services)),
-        };
-        Status {
-            digest,
-            previous_digest: self.history.running_digest(),
-            services: ended.services.iter().map(service).collect(),
-            ..self.dated(order, Status::new(outcome, kind, &reason))
-        }
-    }
-}
-
-fn refused(failure: Failure) -> Ended {
-    let (broken, services) = (Vec::new(), Vec::new());
-    Ended { verdict: Verdict::Refused, cause: Some(failure), broken, image: None, services }
 }
 
 fn ground<'a, U, S, C>(
     settings: &'a Settings,
     Adapters { units, store, containers }: &'a Adapters<U, S, C>,
-    told: &'a Told,
-    stop: &'a Stop,
+    revoked: &'a BTreeSet<ImageId>,
+    (told, stop): (&'a Told, &'a Stop),
 ) -> Ground<'a, U, S, C> {
-    Ground { settings, units, store, containers, report: told, stop }
+    Ground { settings, units, store, containers, revoked, report: told, stop }
 }

@@ -67,7 +67,12 @@ pub(crate) async fn get(socket: &Path, path: &str, patience: Duration) -> io::Re
         let mut stream = UnixStream::connect(socket).await?;
         stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).await?;
         let mut answer = Vec::new();
-        stream.take(LARGEST).read_to_end(&mut answer).await?;
+        stream.take(LARGEST + 1).read_to_end(&mut answer).await?;
+        // Half an answer would be taken for one that is wrong.
+        if answer.len() as u64 > LARGEST {
+            let words = format!("its answer is larger than {LARGEST} bytes");
+            return Err(io::Error::new(ErrorKind::FileTooLarge, words));
+        }
         Ok::<_, io::Error>(answer)
     };
     let silent = || io::Error::new(ErrorKind::TimedOut, format!("it does not answer within {} s", patience.as_secs()));
@@ -125,6 +130,21 @@ mod tests {
         let listener = tokio::net::UnixListener::bind(&path).unwrap();
         let server = tokio::spawn(async move { drop(listener.accept().await.unwrap()) });
         assert!(get(&path, "/", LOOK).await.is_err());
+        server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_too_large_is_refused_not_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("engine.sock");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let server = tokio::spawn(async move {
+            let mut stream = listener.accept().await.unwrap().0;
+            let head = b"HTTP/1.0 200 OK\r\n\r\n";
+            // It may hang up before the last byte.
+            let _ = stream.write_all(&[&head[..], &vec![b' '; LARGEST as usize]].concat()).await;
+        });
+        assert_eq!(get(&path, "/", LOOK).await.unwrap_err().kind(), ErrorKind::FileTooLarge);
         server.await.unwrap();
     }
 

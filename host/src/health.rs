@@ -265,13 +265,15 @@ impl Containers for Engine {
         };
         let facts = found.facts();
         if Some(&facts.id) == want.not {
-            return Err(fail("container-old", format!("{} still runs its old container", want.service)));
+            let reason = format!("{} still runs its old container", want.service);
+            return Err(fail("container-old", reason).hint(ended::more(want.service)));
         }
         if facts.image != *want.image {
             return Err(fail(
                 "container-image",
                 format!("{} runs image {} instead of {}", want.service, facts.image.short(), want.image.short()),
-            ));
+            )
+            .hint("look at the unit's `Image=`, and for what else moves its name"));
         }
         if !facts.running {
             let lines = self.lines(&facts.id).await;
@@ -360,7 +362,7 @@ impl Engine {
         };
         let reason = format!("{} did not stay as it was found healthy: {changed}", proof.service);
         let lines = self.lines(&proof.container).await;
-        Err(Failure::new("unsettled", reason).at(&proof.service).tail(lines))
+        Err(Failure::new("unsettled", reason).at(&proof.service).hint(ended::more(&proof.service)).tail(lines))
     }
 }
 

@@ -2,20 +2,20 @@
 //!
 //! The line is for people and tools; nothing is decided from it. What decides is `trust.json`, replaced whole.
 
-use std::{cmp::Ordering, fmt};
+use std::{cmp::Ordering, collections::BTreeSet, fmt};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tagship_core::{
     handoff::status::Status,
     reference::{Digest, Tag},
-    signature::Evidence,
+    signature::{Evidence, Fingerprint, PublicKey},
 };
 
 use crate::{
     config::ServiceName,
     deploy::{ImageId, InFlight},
-    state_dir::{StateDir, StateError},
+    state_dir::{self, StateDir, StateError},
     trust::{Rejected, Release, TrustState, order},
 };
 
@@ -42,6 +42,9 @@ pub struct History {
     /// What ran when nothing was known was asked for its version.
     #[serde(default)]
     recalled: bool,
+    /// Images that run here though no deploy proved them, and whose keys signed them: the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    found: Vec<FoundSigned>,
     /// How the last deploy ended.
     #[serde(default)]
     last: Option<Verdict>,
@@ -58,6 +61,14 @@ pub struct Proven {
     pub evidence: Evidence,
     /// When its proof was complete.
     pub at: Timestamp,
+}
+
+/// An image that runs here, and by whose key it is signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FoundSigned {
+    image: ImageId,
+    key: Fingerprint,
 }
 
 /// One line of the history.
@@ -122,6 +133,28 @@ impl History {
         self.proven.iter().find(|proven| proven.release.digest == running.digest)
     }
 
+    /// The images that were proven by one of these keys, or found running and signed by one, and by none that counted
+    /// when they were proven: nothing goes back to them once the key is revoked.
+    pub fn signed_by(&self, keys: &[PublicKey]) -> BTreeSet<ImageId> {
+        let is_one = |of: Fingerprint| keys.iter().any(|key| key.fingerprint() == of);
+        let proven = self.proven.iter().filter(|proven| is_one(proven.evidence.key())).map(|proven| &proven.image);
+        let was_proven = |image: &ImageId| self.proven.iter().any(|proven| proven.image == *image);
+        let found = self.found.iter().filter(|found| is_one(found.key)).map(|found| &found.image);
+        proven.chain(found.filter(|image| !was_proven(image))).cloned().collect()
+    }
+
+    /// Notes whose key signed an image that runs here and was proven by no deploy.
+    pub fn found(&mut self, dir: &StateDir, image: ImageId, key: Fingerprint) -> Result<(), StateError> {
+        if self.found.iter().any(|found| found.image == image && found.key == key) {
+            return Ok(());
+        }
+        self.found.retain(|found| found.image != image);
+        self.found.push(FoundSigned { image, key });
+        let surplus = self.found.len().saturating_sub(REMEMBERED);
+        self.found.drain(..surplus);
+        dir.write_json(TRUST, self)
+    }
+
     /// The image that a service runs since the last thing that was found to work here: a proven version, or what the
     /// operator put back. None if nothing says.
     pub fn image_of(&self, service: &ServiceName) -> Option<ImageId> {
@@ -173,7 +206,20 @@ impl History {
         self.proven.truncate(REMEMBERED);
         self.before = before.or(self.before.take());
         self.back = None;
+        self.forget_what_is_too_much();
         dir.write_json(TRUST, self)
+    }
+
+    /// Forgets the oldest versions where their evidence is so large that the file could not be read back one day. What runs
+    /// and what would be gone back to stay. Half is left for what else is written there.
+    fn forget_what_is_too_much(&mut self) {
+        while state_dir::json(self).is_ok_and(|bytes| bytes.len() as u64 > state_dir::LARGEST / 2) {
+            let spared = [self.running(), self.previous()].map(|proven| proven.map(|proven| proven.release.digest));
+            match self.proven.iter().rposition(|proven| !spared.contains(&Some(proven.release.digest))) {
+                Some(oldest) => self.proven.remove(oldest),
+                None => return,
+            };
+        }
     }
 
     /// Whether nothing is known, and what runs was not asked for its version yet: a first installation, or lost state.
@@ -207,14 +253,18 @@ impl History {
         dir.write_json(TRUST, self)
     }
 
-    /// The newest verdicts of the file, the oldest first, at most so many; and how many of its lines are none.
-    pub fn verdicts(dir: &StateDir, most: usize) -> Result<(Vec<Verdict>, usize), StateError> {
-        let text = String::from_utf8_lossy(&dir.read_end(VERDICTS)?).into_owned();
+    /// The newest verdicts of the file, the oldest first, at most so many; how many of its lines are none; and whether
+    /// there are older lines, or were: a file that grew too large has lost its older half.
+    pub fn verdicts(dir: &StateDir, most: usize) -> Result<(Vec<Verdict>, usize, bool), StateError> {
+        let bytes = dir.read_end(VERDICTS)?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
         let lines: Vec<&str> = text.lines().collect();
+        // Of a cut file half of the largest is left, but for a line of a few kilobytes.
+        let is_cut = lines.len() > most || bytes.len() as u64 > state_dir::LARGEST / 4;
         let newest = lines.get(lines.len().saturating_sub(most)..).unwrap_or_default();
         let read: Vec<Verdict> = newest.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let damaged = newest.len().saturating_sub(read.len());
-        Ok((read, damaged))
+        Ok((read, damaged, is_cut))
     }
 
     /// Notes a verdict: in the file of lines, and as the last one.
@@ -282,6 +332,30 @@ mod tests {
         assert_eq!(history.proven().len(), REMEMBERED);
         assert_eq!(history.running().unwrap().release.tag.as_str(), tags.last().unwrap());
         assert!(history.of_tag(&"v1.0.0".parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn large_evidence_leaves_fewer_versions_and_never_a_file_that_cannot_be_read() {
+        let (_temp, dir) = fresh();
+        // As large as evidence may be, and twice that once JSON has escaped it.
+        let large = |tag: &str| {
+            let key = Digest::of(tag.as_bytes()).hex().parse().unwrap();
+            let (payload, signature) = ("\"".repeat(256 * 1024), String::new());
+            Proven { evidence: Evidence::Layer { payload, signature, bundle: None, key }, ..proven(tag) }
+        };
+        let mut history = History::open(&dir).unwrap();
+        for patch in 0..REMEMBERED {
+            history.prove(&dir, large(&format!("v1.0.{patch}")), None).unwrap();
+        }
+        // Back to an old one: what is still newer must not push out what would be gone back to next.
+        let back = history.proven().iter().rev().nth(1).cloned().unwrap();
+        history.prove(&dir, back, None).unwrap();
+        let read = History::open(&dir).unwrap();
+        assert!((3..REMEMBERED).contains(&read.proven().len()), "{}", read.proven().len());
+        assert_eq!(read.running().map(|proven| &proven.release), history.running().map(|proven| &proven.release));
+        assert!(read.previous().is_some());
+        let newest = format!("v1.0.{}", REMEMBERED - 1);
+        assert!(read.of_tag(&newest.parse().unwrap()).is_some(), "the oldest go first");
     }
 
     #[test]

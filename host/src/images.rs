@@ -44,6 +44,7 @@ pub struct LocalStore {
     docker: Docker,
     /// Where Podman is asked what only it knows.
     socket: PathBuf,
+    app: App,
     /// `localhost/tagship/APP`: each image that was ever put in place has a name of its own there, so that no pruning of
     /// unnamed images takes it away, and so that its turn to go is known.
     kept: String,
@@ -52,16 +53,27 @@ pub struct LocalStore {
 impl LocalStore {
     /// The store behind this engine, as this app uses it.
     pub fn new(docker: Docker, socket: PathBuf, app: &App) -> Self {
-        Self { docker, socket, kept: format!("localhost/tagship/{app}") }
+        Self { docker, socket, app: app.clone(), kept: format!("localhost/tagship/{app}") }
     }
 
     /// After a deploy: `running` counts as the newest. Of the images kept for this app all but the newest `keep_images`
     /// go, and so does what was pulled and did not prove itself, as far as they have no other use. Returns what went.
-    pub async fn tidy(&self, settings: &Settings, running: &ImageId) -> Result<Vec<ImageId>, ImagesError> {
+    ///
+    /// The latter stays while `others_at_work`: two apps may be deployed from one repository, and what one of them has
+    /// just pulled has no other name yet. Asked once the images are listed: what was pulled later is not among them.
+    pub async fn tidy(
+        &self,
+        settings: &Settings,
+        running: &ImageId,
+        others_at_work: impl FnOnce() -> bool,
+    ) -> Result<Vec<ImageId>, ImagesError> {
         self.keep(running).await?;
         let images = self.list().await?;
-        let failed = images.iter().filter(|image| is_only_pulled(image, settings)).map(|image| image.id.clone());
-        let mut going: BTreeSet<ImageId> = failed.filter_map(|id| ImageId::try_from(id).ok()).collect();
+        let mut going = BTreeSet::new();
+        if !others_at_work() {
+            let failed = images.iter().filter(|image| is_only_pulled(image, settings)).map(|image| image.id.clone());
+            going.extend(failed.filter_map(|id| ImageId::try_from(id).ok()));
+        }
         going.extend(surplus(self.kept_names(images), settings.keep_images));
         let mut gone = Vec::new();
         for image in going {
@@ -75,16 +87,16 @@ impl LocalStore {
     /// Removes an image that only this app's repository and this program have names for. Not by force: what a container
     /// uses stays, and so does what somebody else has a name for, but for our name.
     async fn remove(&self, settings: &Settings, image: &ImageId) -> Result<bool, ImagesError> {
-        let Some(found) = self.inspect(image.as_str()).await? else { return Ok(false) };
+        let Some(found) = self.inspect(&by_id(image)).await? else { return Ok(false) };
         let (names, ours) = (found.repo_tags.unwrap_or_default(), format!("{}:", self.kept));
         let foreign = names.iter().any(|name| !name.starts_with(&ours) && !is_of(name, settings));
         for name in names.iter().filter(|name| name.starts_with(&ours) || !foreign) {
             self.untag(name).await?;
         }
-        if foreign || self.inspect(image.as_str()).await?.is_none() {
+        if foreign || self.inspect(&by_id(image)).await?.is_none() {
             return Ok(!foreign);
         }
-        match self.delete(image.as_str()).await {
+        match self.delete(&by_id(image)).await {
             Ok(()) => Ok(true),
             Err(EngineError::DockerResponseServerError { status_code: 409, .. }) => Ok(false),
             Err(error) => Err(failed("remove", image.as_str(), &error)),
@@ -119,7 +131,7 @@ impl LocalStore {
 
     async fn tag(&self, image: &ImageId, repository: &str, tag: &str) -> Result<(), ImagesError> {
         let options = TagImageOptionsBuilder::default().repo(repository).tag(tag).build();
-        let tagged = engine::within(engine::LOOK, self.docker.tag_image(image.as_str(), Some(options))).await;
+        let tagged = engine::within(engine::LOOK, self.docker.tag_image(&by_id(image), Some(options))).await;
         tagged.map_err(|error| failed("name an image", &format!("{repository}:{tag}"), &error))
     }
 
@@ -204,7 +216,7 @@ impl Store for LocalStore {
         let mut fetched = BTreeSet::new();
         let mut lines = self.docker.create_image(Some(options), None, None);
         while let Some(line) = lines.next().await {
-            let failed = |words| ImagesError::Pull { reference: reference.clone(), words };
+            let failed = |words| ImagesError::Pull { app: self.app.clone(), reference: reference.clone(), words };
             let line = line.map_err(|error| failed(engine::words(&error)))?;
             if let Some(detail) = line.error_detail {
                 return Err(failed(detail.message.unwrap_or_else(|| "the engine does not say why".into())));
@@ -225,20 +237,20 @@ impl Store for LocalStore {
     }
 
     async fn has(&self, image: &ImageId) -> Result<bool, ImagesError> {
-        Ok(self.inspect(image.as_str()).await?.is_some())
+        Ok(self.inspect(&by_id(image)).await?.is_some())
     }
 
     async fn digests(&self, image: &ImageId, of: &Repository) -> Result<Vec<Digest>, ImagesError> {
-        let found = self.inspect(image.as_str()).await?;
+        let found = self.inspect(&by_id(image)).await?;
         let names = found.and_then(|found| found.repo_digests).unwrap_or_default();
         Ok(digests(&names, of))
     }
 
     async fn keep(&self, image: &ImageId) -> Result<(), ImagesError> {
-        let older = self.kept_names(self.list().await?);
-        let name = kept_tag(after(&older, &self.kept, Timestamp::now()), image);
-        self.tag(image, &self.kept, &name).await?;
-        let name = format!("{}:{name}", self.kept);
+        let (kept, older) = (&self.kept, self.kept_names(self.list().await?));
+        let name = kept_tag(after(&older, kept, Timestamp::now()), image);
+        self.tag(image, kept, &name).await?;
+        let name = format!("{kept}:{name}");
         for older in older.iter().filter(|(older, of)| **older != name && *of == image).map(|(older, _)| older) {
             self.untag(older).await?;
         }
@@ -265,6 +277,12 @@ fn room(directory: &Path) -> Option<Room> {
 /// The name is of the app's own repository, by tag or by digest.
 fn is_of(name: &str, settings: &Settings) -> bool {
     name.strip_prefix(&settings.image.to_string()).is_some_and(|rest| rest.starts_with([':', '@']))
+}
+
+/// How the engine is asked for an image. Of 64 bare digits that it has no image for Podman says that they are no name
+/// (500, seen with 5.4); with the algorithm before them, that there is no such image (404).
+fn by_id(image: &ImageId) -> String {
+    format!("sha256:{}", image.as_str())
 }
 
 /// Of an image's names with a digest, the digests of those in this repository; each once.

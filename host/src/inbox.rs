@@ -169,7 +169,7 @@ impl Inbox {
         let mut first = self.shared.answer_again();
         let mut claims = Vec::new();
         for name in self.shared.dir.names()? {
-            if matches!(Name::of(name.as_encoded_bytes()), Name::Request(_) | Name::Trigger) {
+            if Name::of(name.as_encoded_bytes()).is_request() {
                 match self.shared.dir.claim(&name) {
                     Ok(claim) => claims.extend(claim),
                     Err(error) => first = first.and(Err(error.into())),
@@ -237,14 +237,18 @@ impl Inbox {
         self.shared.state().watch = Some(watch);
     }
 
-    /// Tries for a minute to write answers that could not be written. Whether to look for requests again.
+    /// Tries for a minute to write answers that could not be written, or until a request waits. Whether one does.
     async fn answers_are_due(&self) -> bool {
         for _ in 0..12 {
-            if self.shared.answer_again().is_ok() {
+            if self.is_waiting() || self.shared.answer_again().is_ok() {
                 break;
             }
             self.beside(tokio::time::sleep(HEARTBEAT)).await;
         }
+        self.is_waiting()
+    }
+
+    fn is_waiting(&self) -> bool {
         self.shared.state().waiting.is_some()
     }
 
@@ -272,6 +276,14 @@ impl Inbox {
             return Err(error.into());
         }
         Ok(Some(arrival))
+    }
+
+    /// Notes that a rollback request, whose signature counts, is made use of: whatever becomes of it, never again.
+    pub fn spend(&self, arrival: &Arrival) -> Result<(), StateError> {
+        match arrival.asked() {
+            Asked::Full(received) => self.shared.ledger.spend(arrival.id(), received.request.not_after),
+            Asked::Plain { .. } => Ok(()),
+        }
     }
 
     /// Where to tell the requester what goes on.
@@ -309,10 +321,10 @@ impl Inbox {
             first = first.and(shared.accept(&claim, arrival));
         }
         for (claim, invalid) in bad {
-            first = first.and(shared.refuse(&claim, invalid));
+            first = first.and(shared.refuse(claim, invalid));
         }
         for claim in plain {
-            first = first.and(shared.accept_plain(&claim).await);
+            first = first.and(shared.accept_plain(claim).await);
         }
         first
     }
@@ -325,5 +337,5 @@ fn warn(result: Result<(), InboxError>) {
 }
 
 fn is_request(name: &[u8]) -> bool {
-    matches!(Name::of(name), Name::Request(_) | Name::Trigger)
+    Name::of(name).is_request()
 }

@@ -31,8 +31,11 @@ pub struct Journal {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Current {
-    /// The request that asked for it; none if the operator did.
+    /// The request that asked for it; none if the operator did, or if it was postponed.
     pub request: Option<RequestId>,
+    /// A request asked for it, and has its answer: that this would be ended later.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub postponed: bool,
     /// The tag asked for.
     pub asked: Tag,
     /// What is deployed, and why it is believed; none where the operator puts back what was never verified.
@@ -71,6 +74,18 @@ impl Journal {
         self.write()
     }
 
+    /// Leaves the deploy of this request, which cannot be ended now, for a later run. The request has a verdict by now,
+    /// its only one.
+    pub fn postpone(&mut self, request: Option<RequestId>) -> Result<(), StateError> {
+        match &mut self.current {
+            Some(current) if request.is_some() && current.request == request => {
+                (current.request, current.postponed) = (None, true);
+                self.write()
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Forgets the deploy in flight: everybody has been told.
     pub fn finish(&mut self) -> Result<(), StateError> {
         self.current = None;
@@ -104,6 +119,7 @@ mod tests {
     fn current() -> Current {
         Current {
             request: Some(RequestId::generate()),
+            postponed: false,
             asked: "v1.0.0".parse().unwrap(),
             release: None,
             started: Timestamp::UNIX_EPOCH,
@@ -138,6 +154,15 @@ mod tests {
 
         journal.finish().unwrap();
         assert_eq!(Journal::open(dir).unwrap().current(), None);
+    }
+
+    #[test]
+    fn a_journal_of_before_anything_could_be_postponed_is_read() {
+        let (_temp, dir) = fresh();
+        let expected = current();
+        Journal::open(dir.clone()).unwrap().begin(expected.clone()).unwrap();
+        assert!(!String::from_utf8(dir.read(JOURNAL).unwrap().unwrap()).unwrap().contains("postponed"));
+        assert_eq!(Journal::open(dir).unwrap().current(), Some(&expected));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{io, process::Stdio, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tagship_core::reference::Digest;
+use tagship_core::{explain::Explain, reference::Digest};
 use tokio::{process::Command, time::timeout};
 
 use crate::{config::App, history::Verdict};
@@ -22,10 +22,31 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub enum JournaldError {
     /// journalctl could not be run to its end.
     #[error("cannot read the system's journal with journalctl")]
-    Run(#[source] io::Error),
+    Run {
+        /// Of which app.
+        app: App,
+        /// Why not.
+        source: io::Error,
+    },
     /// It ended with an error, as where this user may not read the journal.
-    #[error("journalctl cannot read the system's journal: {0}")]
-    Refused(String),
+    #[error("journalctl cannot read the system's journal: {words}")]
+    Refused {
+        /// Of which app.
+        app: App,
+        /// Its own words.
+        words: String,
+    },
+}
+
+impl Explain for JournaldError {
+    fn kind(&self) -> &'static str {
+        "journald"
+    }
+
+    fn hint(&self) -> Option<String> {
+        let (Self::Run { app, .. } | Self::Refused { app, .. }) = self;
+        Some(format!("`journalctl TAGSHIP_APP={app}` as this user must work"))
+    }
 }
 
 /// A verdict as the journal has it.
@@ -102,10 +123,11 @@ pub async fn verdicts(app: &App) -> Result<Vec<Told>, JournaldError> {
     command.args([format!("TAGSHIP_APP={app}"), format!("_UID={uid}"), "SYSLOG_IDENTIFIER=tagship-host".to_owned()]);
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
     let slow = |_| io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", PATIENCE.as_secs()));
-    let output = timeout(PATIENCE, output).await.map_err(slow).and_then(|output| output).map_err(JournaldError::Run)?;
+    let output = timeout(PATIENCE, output).await.map_err(slow).and_then(|output| output);
+    let output = output.map_err(|source| JournaldError::Run { app: app.clone(), source })?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr).trim().chars().take(300).collect();
-        return Err(JournaldError::Refused(words));
+        return Err(JournaldError::Refused { app: app.clone(), words });
     }
     Ok(parse(&output.stdout))
 }
@@ -150,11 +172,17 @@ mod tests {
             started: Some(Timestamp::from_microsecond(1_700_000_000_123_456).unwrap()),
             ..Status::new(Outcome::RolledBack, "unhealthy", "web is unhealthy")
         };
-        for by in [By::Request, By::Operator] {
+        for by in [By::Request, By::Operator, By::Companion] {
             let verdict = Verdict { time: Timestamp::UNIX_EPOCH, by, status: status.clone() };
             let message = report::fields(&"app".parse().unwrap(), &verdict, "line", report::Urgency::Warning);
             assert_eq!(parse(shown(&message).to_string().as_bytes()), [Told::of(&verdict)]);
         }
+    }
+
+    #[test]
+    fn the_hint_names_the_app() {
+        let error = JournaldError::Refused { app: "demo".parse().unwrap(), words: "no".into() };
+        assert_eq!(error.hint().unwrap(), "`journalctl TAGSHIP_APP=demo` as this user must work");
     }
 
     #[test]

@@ -3,7 +3,12 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use tagship_core::sys::WipingAllocator;
 use tagship_host::{cli::Cli, commands, report};
+
+/// The password of the registry is in memory here, too.
+#[global_allocator]
+static ALLOCATOR: WipingAllocator = WipingAllocator::new();
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

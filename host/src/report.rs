@@ -2,34 +2,31 @@
 //!
 //! What is told, and when, is decided elsewhere.
 
+mod entry;
+mod traces;
+
 use std::{
-    env, fmt,
+    env,
     io::{self, IsTerminal, Write},
-    os::unix::net::UnixDatagram,
-    path::Path,
+    sync::OnceLock,
     time::Duration,
 };
 
 use tagship_core::{
     explain::{self, Explain},
-    handoff::status::Status,
+    handoff::status::{Outcome, Status},
     text,
-};
-use tracing::{
-    Event, Level, Metadata, Subscriber,
-    field::{Field, Visit},
-    span,
 };
 
 use crate::{
     answer::Progress,
-    config::App,
+    config::{App, ServiceName},
     deploy::{News, Report},
     history::{Marked, Verdict},
 };
 
-/// Where journald takes messages with fields of their own (systemd.io/JOURNAL_NATIVE_PROTOCOL).
-const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
+pub(crate) use entry::fields;
+pub use traces::print_traces;
 
 /// How urgent a line is, in syslog's numbers (RFC 5424, clause 6.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,10 +45,25 @@ pub fn line(urgency: Urgency, text: &str) {
     if cfg!(test) {
         return;
     }
+    let managed = is_managed();
+    if let (true, Some(unit)) = (managed, UNIT.get())
+        && entry::tell(&entry::of_unit(unit, text, urgency)).is_ok()
+    {
+        return;
+    }
     let text = text::escape(text);
-    let prefix = if is_managed() { format!("<{}>", urgency as u8) } else { String::new() };
+    let prefix = if managed { format!("<{}>", urgency as u8) } else { String::new() };
     // Nobody is left to be told that nobody reads.
     let _ = writeln!(io::stderr().lock(), "{prefix}{text}");
+}
+
+/// Whose lines these are, where the program speaks for a unit that is not its own.
+static UNIT: OnceLock<ServiceName> = OnceLock::new();
+
+/// From now on lines in the journal are this unit's, and `journalctl --user -u` shows them: of a program that ends as soon
+/// as it has spoken journald often cannot find out any more which unit it was of.
+pub fn speak_for(service: &ServiceName) {
+    let _ = UNIT.set(service.clone());
 }
 
 /// Whether what is printed goes to the journal. The variable is inherited by whatever else is started there, so it
@@ -174,8 +186,18 @@ pub fn verdict(app: &App, verdict: &Verdict) {
     let status = &verdict.status;
     let tag = status.tag.as_ref().map_or("invalid", |tag| tag.as_str());
     let message = format!("{app}: {tag} {}: {}", status.outcome, status.reason);
-    let urgency = if status.outcome.is_ok() { Urgency::Notice } else { Urgency::Warning };
+    let urgency = urgency(status);
     to_journal(&fields(app, verdict, &message, urgency), urgency, &message);
+}
+
+/// How urgent an answer is. One that leaves a service down is an error: nothing runs there until somebody comes.
+fn urgency(status: &Status) -> Urgency {
+    let broken = || status.services.iter().any(|service| service.state.as_str() == "broken");
+    match status.outcome {
+        outcome if outcome.is_ok() => Urgency::Notice,
+        Outcome::Failed if broken() => Urgency::Error,
+        _ => Urgency::Warning,
+    }
 }
 
 /// Tells a change of the mark to the system journal, as a verdict.
@@ -183,193 +205,18 @@ pub fn marked(app: &App, marked: &Marked) {
     let Marked { mark, previous, .. } = marked;
     let before = previous.as_ref().map_or("not known".to_owned(), |previous| previous.tag.to_string());
     let message = format!("{app}: the highest version is now {}, and was {before}", mark.tag);
-    to_journal(&mark_fields(app, marked, &message), Urgency::Warning, &message);
+    to_journal(&entry::mark_fields(app, marked, &message), Urgency::Warning, &message);
 }
 
 fn to_journal(entry: &[u8], urgency: Urgency, message: &str) {
-    if send(Path::new(JOURNAL_SOCKET), entry).is_err() || !is_managed() {
+    if entry::tell(entry).is_err() || !is_managed() {
         line(urgency, message);
-    }
-}
-
-pub(crate) fn fields(app: &App, verdict: &Verdict, message: &str, urgency: Urgency) -> Vec<u8> {
-    let Status { tag, request, outcome, kind, digest, previous_digest, started, .. } = &verdict.status;
-    let mut bytes = entry(app, message, urgency);
-    let mut field = |name: &str, value: Option<&dyn fmt::Display>| put_some(&mut bytes, name, value);
-    field("TAGSHIP_TAG", tag.as_ref().map(|tag| tag as _));
-    field("TAGSHIP_DIGEST", digest.as_ref().map(|digest| digest as _));
-    field("TAGSHIP_PREVIOUS_DIGEST", previous_digest.as_ref().map(|digest| digest as _));
-    field("TAGSHIP_REQUEST", request.as_ref().map(|id| id as _));
-    field("TAGSHIP_OUTCOME", Some(outcome));
-    field("TAGSHIP_KIND", Some(kind));
-    field("TAGSHIP_BY", Some(&verdict.by));
-    field("TAGSHIP_STARTED", started.as_ref().map(|started| started as _));
-    bytes
-}
-
-fn mark_fields(app: &App, Marked { by, mark, previous }: &Marked, message: &str) -> Vec<u8> {
-    let mut bytes = entry(app, message, Urgency::Warning);
-    let mut field = |name: &str, value: Option<&dyn fmt::Display>| put_some(&mut bytes, name, value);
-    field("TAGSHIP_MARK", Some(&mark.tag));
-    field("TAGSHIP_MARK_DIGEST", Some(&mark.digest));
-    field("TAGSHIP_PREVIOUS_MARK", previous.as_ref().map(|previous| &previous.tag as _));
-    field("TAGSHIP_PREVIOUS_MARK_DIGEST", previous.as_ref().map(|previous| &previous.digest as _));
-    field("TAGSHIP_BY", Some(by));
-    bytes
-}
-
-/// What every entry of ours in the journal begins with.
-fn entry(app: &App, message: &str, urgency: Urgency) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    put_field(&mut bytes, "MESSAGE", &text::escape(message));
-    put_field(&mut bytes, "PRIORITY", &(urgency as u8).to_string());
-    put_field(&mut bytes, "SYSLOG_IDENTIFIER", "tagship-host");
-    put_field(&mut bytes, "TAGSHIP_APP", app.as_str());
-    bytes
-}
-
-fn put_some(bytes: &mut Vec<u8>, name: &str, value: Option<&dyn fmt::Display>) {
-    if let Some(value) = value {
-        put_field(bytes, name, &value.to_string());
-    }
-}
-
-/// One field in the binary-safe form: name, line feed, length as 64 bits little-endian, value, line feed.
-fn put_field(bytes: &mut Vec<u8>, name: &str, value: &str) {
-    bytes.extend_from_slice(name.as_bytes());
-    bytes.push(b'\n');
-    bytes.extend_from_slice(&(value.len() as u64).to_le_bytes());
-    bytes.extend_from_slice(value.as_bytes());
-    bytes.push(b'\n');
-}
-
-fn send(socket: &Path, message: &[u8]) -> io::Result<()> {
-    let sender = UnixDatagram::unbound()?;
-    // A journal that is stuck must not hold up a deploy.
-    sender.set_nonblocking(true)?;
-    sender.send_to(message, socket).map(|_| ())
-}
-
-/// Prints what other modules trace, warnings and notices alike, one line an event.
-pub fn print_traces() {
-    // Only one is ever set, before anything else happens.
-    let _ = tracing::subscriber::set_global_default(Traces);
-}
-
-struct Traces;
-
-impl Subscriber for Traces {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && *metadata.level() <= Level::INFO && metadata.target().starts_with("tagship")
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        let mut words = Words(String::new());
-        event.record(&mut words);
-        let urgency = match *event.metadata().level() {
-            Level::ERROR => Urgency::Error,
-            Level::WARN => Urgency::Warning,
-            _ => Urgency::Notice,
-        };
-        line(urgency, &words.0);
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
-}
-
-/// An event's message, with its other fields behind it.
-struct Words(String);
-
-impl Visit for Words {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if field.name() == "message" {
-            self.0 = format!("{value:?}{}", self.0);
-        } else {
-            self.0.push_str(&format!(" ({} {value:?})", field.name()));
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-    use tagship_core::handoff::status::Outcome;
-
     use super::*;
-    use crate::{history::By, testing::digest, trust::Release};
-
-    /// The fields of a message to the journal.
-    fn read(mut rest: &[u8]) -> Vec<String> {
-        let mut found = Vec::new();
-        while !rest.is_empty() {
-            let end = rest.iter().position(|byte| *byte == b'\n').unwrap();
-            let size = u64::from_le_bytes(rest[end + 1..end + 9].try_into().unwrap()) as usize;
-            let value = &rest[end + 9..end + 9 + size];
-            found.push(format!("{}={}", str::from_utf8(&rest[..end]).unwrap(), str::from_utf8(value).unwrap()));
-            assert_eq!(rest[end + 9 + size], b'\n');
-            rest = &rest[end + 10 + size..];
-        }
-        found
-    }
-
-    #[test]
-    fn a_change_of_the_mark_has_fields_of_its_own() {
-        let release = |name: &str| Release {
-            tag: name.parse().unwrap(),
-            digest: digest(name),
-            created: None,
-            commit: None,
-            signed: true,
-        };
-        let first = Marked { by: By::Companion, mark: release("v0.1.0"), previous: None };
-        let second = Marked { by: By::Operator, mark: release("v0.1.0"), previous: Some(release("v0.2.0")) };
-        let own = |marked: &Marked| read(&mark_fields(&"app".parse().unwrap(), marked, "line")).split_off(4);
-        let (now, before) = (digest("v0.1.0"), digest("v0.2.0"));
-        let set = ["TAGSHIP_MARK=v0.1.0".to_owned(), format!("TAGSHIP_MARK_DIGEST={now}")];
-        let was = ["TAGSHIP_PREVIOUS_MARK=v0.2.0".to_owned(), format!("TAGSHIP_PREVIOUS_MARK_DIGEST={before}")];
-        assert_eq!(own(&first), [&set[..], &["TAGSHIP_BY=companion".to_owned()]].concat());
-        assert_eq!(own(&second), [&set[..], &was[..], &["TAGSHIP_BY=operator".to_owned()]].concat());
-    }
-
-    #[test]
-    fn a_verdict_reaches_the_journal_with_its_fields() {
-        let temp = tempfile::tempdir().unwrap();
-        let path = temp.path().join("socket");
-        let journal = UnixDatagram::bind(&path).unwrap();
-        let status = Status {
-            tag: Some("v1.0.0".parse().unwrap()),
-            ..Status::new(Outcome::RolledBack, "unhealthy", "web is unhealthy\u{1b}[2J")
-        };
-        let verdict = Verdict { time: Timestamp::UNIX_EPOCH, by: By::Request, status };
-        let bytes = fields(&"app".parse().unwrap(), &verdict, "line\nTAGSHIP_TAG=forged", Urgency::Warning);
-        send(&path, &bytes).unwrap();
-
-        let mut buffer = [0; 4096];
-        let length = journal.recv(&mut buffer).unwrap();
-        assert_eq!(
-            read(&buffer[..length]),
-            [
-                "MESSAGE=line\\nTAGSHIP_TAG=forged",
-                "PRIORITY=4",
-                "SYSLOG_IDENTIFIER=tagship-host",
-                "TAGSHIP_APP=app",
-                "TAGSHIP_TAG=v1.0.0",
-                "TAGSHIP_OUTCOME=rolled-back",
-                "TAGSHIP_KIND=unhealthy",
-                "TAGSHIP_BY=request",
-            ]
-        );
-    }
 
     #[test]
     fn what_could_not_be_printed_is_an_error() {
@@ -379,10 +226,5 @@ mod tests {
         let (reader, mut writer) = io::pipe().unwrap();
         drop(reader);
         assert!(put(&mut writer, "x").is_err(), "a closed pipe, too: who asks decides");
-    }
-
-    #[test]
-    fn no_journal_is_an_error_not_a_wait() {
-        assert!(send(Path::new("/nonexistent/socket"), b"").is_err());
     }
 }

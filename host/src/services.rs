@@ -2,22 +2,24 @@
 //!
 //! No subprocess but the log reader's in `tail`. What a restart is for is decided elsewhere.
 
+mod error;
 mod tail;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     env, io,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use futures_util::StreamExt;
-use tagship_core::explain::Explain;
 use tokio::sync::Mutex;
 use zbus::{
     Connection, DynamicType, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant, connection::Builder,
     message,
 };
+
+pub use error::ServicesError;
 
 use crate::{
     config::ServiceName,
@@ -33,6 +35,13 @@ const SERVICE: &str = "org.freedesktop.systemd1.Service";
 /// The longest wait for the manager's answer to a call; jobs have no such limit, the deploy's budget bounds them.
 const CALL: Duration = Duration::from_secs(25);
 
+/// The most units that are looked at for what a restart takes along. An app with its pods and targets has a dozen; what
+/// is tied together with more than this is not an app.
+const COUPLED: usize = 64;
+
+/// The properties that name what a unit's restart restarts, or stops: whoever has it in `PartOf=`, `Requires=`, `BindsTo=`.
+const TAKEN_ALONG: [&str; 3] = ["ConsistsOf", "RequiredBy", "BoundBy"];
+
 /// How often a job's existence is checked beside waiting for its signal: a manager that re-executes in mid-job loses
 /// its subscribers, and their signals.
 const LOST_SIGNAL: Duration = Duration::from_secs(2);
@@ -43,74 +52,6 @@ pub struct UserManager {
     connection: Mutex<Option<Connection>>,
     /// When each unit was last restarted here: its log is read from then on.
     restarted: std::sync::Mutex<HashMap<ServiceName, SystemTime>>,
-}
-
-/// What went wrong with the service manager.
-#[derive(Debug, thiserror::Error)]
-pub enum ServicesError {
-    /// There is no bus to ask at.
-    #[error("cannot reach the user's service manager at {address}")]
-    Unreachable {
-        /// Where it was looked for.
-        address: String,
-        /// Why not.
-        source: zbus::Error,
-    },
-    /// The manager did not do what it was asked for.
-    #[error("cannot {action} {unit}")]
-    Call {
-        /// What was asked.
-        action: &'static str,
-        /// Of which unit.
-        unit: String,
-        /// Why not.
-        source: zbus::Error,
-    },
-    /// The job ended, but not well.
-    #[error("{unit} did not {action}: systemd says `{result}`{detail}")]
-    Job {
-        /// What was asked.
-        action: &'static str,
-        /// Of which unit.
-        unit: String,
-        /// The job's result: `failed`, `canceled`, `timeout`, `dependency`…
-        result: String,
-        /// The service's own result, with a comma in front; empty if there is none.
-        detail: String,
-    },
-    /// The connection ended while a job was under way.
-    #[error("the connection to the service manager was lost while it was to {action} {unit}")]
-    Lost {
-        /// What was asked.
-        action: &'static str,
-        /// Of which unit.
-        unit: String,
-    },
-}
-
-impl Explain for ServicesError {
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Unreachable { .. } => "services-unreachable",
-            Self::Call { .. } => "services-call",
-            Self::Job { .. } => "service-start",
-            Self::Lost { .. } => "services-lost",
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Unreachable { .. } => Some(
-                "run it as the app's user in a user session: `loginctl enable-linger USER`, the package \
-                 dbus-user-session, and XDG_RUNTIME_DIR set to /run/user/UID"
-                    .into(),
-            ),
-            Self::Call { unit, .. } | Self::Job { unit, .. } => {
-                Some(format!("`systemctl --user status {unit}` and `journalctl --user -u {unit}` say more"))
-            }
-            Self::Lost { .. } => None,
-        }
-    }
 }
 
 impl UserManager {
@@ -168,6 +109,10 @@ impl Units for UserManager {
         let path = bus.load().await?;
         let (unit, service) = (bus.properties(&path, UNIT).await?, bus.properties(&path, SERVICE).await?);
         let job: Option<(u32, OwnedObjectPath)> = unit.get("Job");
+        let coupled = unit.taken_along();
+        let beyond = bus.beyond(&coupled).await?;
+        let command = service.command("ExecStart");
+        let pod = if command.iter().any(|word| word == "--pod-id-file") { bus.pod(&unit).await? } else { Vec::new() };
         Ok(UnitFacts {
             load: unit.text("LoadState"),
             active: unit.text("ActiveState"),
@@ -175,16 +120,10 @@ impl Units for UserManager {
             enablement: unit.text("UnitFileState"),
             needs_reload: unit.get("NeedDaemonReload").unwrap_or_default(),
             job: job.is_some_and(|(id, _)| id != 0),
-            command: service
-                .get::<Vec<Command>>("ExecStart")
-                .unwrap_or_default()
-                .into_iter()
-                .flat_map(|c| c.1)
-                .collect(),
-            coupled: ["ConsistsOf", "RequiredBy", "BoundBy"]
-                .iter()
-                .flat_map(|name| unit.get::<Vec<String>>(name).unwrap_or_default())
-                .collect(),
+            command,
+            pod,
+            coupled,
+            beyond,
         })
     }
 
@@ -220,6 +159,18 @@ struct States {
     result: String,
 }
 
+impl States {
+    /// Whether a job whose end nobody saw has ended well, by what the unit was before it and is now.
+    fn ended_well(&self, action: &str, now: &States) -> bool {
+        let fresh = now.invocation != self.invocation;
+        match action {
+            "stop" => matches!(now.active.as_str(), "inactive" | "failed"),
+            // A one-shot unit is inactive when it has ended.
+            _ => fresh && (now.active == "active" || now.active == "inactive" && now.result == "success"),
+        }
+    }
+}
+
 /// Calls about one unit, for one purpose.
 struct Bus<'a> {
     connection: &'a Connection,
@@ -229,7 +180,7 @@ struct Bus<'a> {
 
 impl Bus<'_> {
     fn failed(&self, source: zbus::Error) -> ServicesError {
-        ServicesError::Call { action: self.action, unit: self.unit.into(), source }
+        ServicesError::of_call(self.action, self.unit, source)
     }
 
     async fn call<B: serde::Serialize + DynamicType>(
@@ -268,6 +219,36 @@ impl Bus<'_> {
         Ok(Properties(self.read(&reply)?))
     }
 
+    /// What these units take along, each for itself, and what those do. A unit that is not up takes nothing along.
+    async fn beyond(&self, coupled: &[String]) -> Result<BTreeMap<String, Vec<String>>, ServicesError> {
+        let mut beyond = BTreeMap::new();
+        let mut next = coupled.to_vec();
+        while let Some(name) = next.pop().filter(|_| beyond.len() < COUPLED) {
+            if beyond.contains_key(&name) {
+                continue;
+            }
+            let path = Bus { unit: &name, ..*self }.load().await?;
+            let unit = self.properties(&path, UNIT).await?;
+            let up = !matches!(unit.text("ActiveState").as_str(), "inactive" | "failed");
+            let taken = if up { unit.taken_along() } else { Vec::new() };
+            next.extend(taken.iter().cloned());
+            beyond.insert(name, taken);
+        }
+        Ok(beyond)
+    }
+
+    /// The command that makes the pod which this unit, a container's, is bound to: Quadlet's pods are units of their own.
+    async fn pod(&self, unit: &Properties) -> Result<Vec<String>, ServicesError> {
+        for name in unit.get::<Vec<String>>("BindsTo").unwrap_or_default() {
+            let path = Bus { unit: &name, ..*self }.load().await?;
+            let command = self.properties(&path, SERVICE).await.unwrap_or_default().command("ExecStartPre");
+            if command.iter().any(|word| word == "pod") {
+                return Ok(command);
+            }
+        }
+        Ok(Vec::new())
+    }
+
     async fn states(&self) -> Result<States, ServicesError> {
         let path = self.load().await?;
         let (unit, service) = (self.properties(&path, UNIT).await?, self.properties(&path, SERVICE).await?);
@@ -298,22 +279,28 @@ impl Bus<'_> {
 
     /// The job is gone and its signal was never seen: only the unit itself can tell how it went.
     async fn judge_unseen(&self, before: &States) -> Result<(), ServicesError> {
-        let now = self.states().await?;
-        let fresh = now.invocation != before.invocation;
-        let well = match self.action {
-            "stop" => matches!(now.active.as_str(), "inactive" | "failed"),
-            _ => fresh && (now.active == "active" || now.active == "inactive" && now.result == "success"),
-        };
+        let well = before.ended_well(self.action, &self.states().await?);
         self.judge(if well { "done" } else { "unseen" }).await
     }
 }
 
 /// What `GetAll` tells; a property of an older or newer manager that is missing or of another type reads as nothing.
+#[derive(Default)]
 struct Properties(HashMap<String, OwnedVariant>);
 
 impl Properties {
     fn get<T: TryFrom<OwnedVariant>>(&self, name: &str) -> Option<T> {
         self.0.get(name)?.try_clone().ok()?.try_into().ok()
+    }
+
+    /// Of a service's properties: the words of its commands of this kind.
+    fn command(&self, kind: &str) -> Vec<String> {
+        self.get::<Vec<Command>>(kind).unwrap_or_default().into_iter().flat_map(|command| command.1).collect()
+    }
+
+    /// Of a unit's properties: what its restart takes along.
+    fn taken_along(&self) -> Vec<String> {
+        TAKEN_ALONG.iter().flat_map(|name| self.get::<Vec<String>>(name).unwrap_or_default()).collect()
     }
 
     fn text(&self, name: &str) -> String {
@@ -353,4 +340,55 @@ async fn connect() -> Result<Connection, ServicesError> {
         Err(zbus::Error::InputOutput(Arc::new(io::Error::new(io::ErrorKind::TimedOut, "it does not answer"))))
     });
     subscribed.map_err(|source| ServicesError::Unreachable { address: address.clone(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use tagship_core::explain::Explain;
+
+    use super::*;
+
+    fn states(active: &str, invocation: u8, result: &str) -> States {
+        States { active: active.into(), invocation: vec![invocation; 16], result: result.into() }
+    }
+
+    #[test]
+    fn a_connection_that_breaks_in_a_call_is_lost() {
+        let broken = |kind: io::ErrorKind| zbus::Error::InputOutput(Arc::new(kind.into()));
+        for (source, kind) in [
+            (broken(io::ErrorKind::BrokenPipe), "services-lost"),
+            (broken(io::ErrorKind::ConnectionReset), "services-lost"),
+            (broken(io::ErrorKind::UnexpectedEof), "services-lost"),
+            (broken(io::ErrorKind::TimedOut), "services-call"),
+            (zbus::Error::Failure("no such unit".into()), "services-call"),
+        ] {
+            let text = source.to_string();
+            assert_eq!(ServicesError::of_call("restart", "web.service", source).kind(), kind, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_an_unseen_end_means() {
+        let before = states("active", 1, "success");
+        for (action, now, well) in [
+            ("restart", states("active", 2, "success"), true),
+            ("restart", states("inactive", 2, "success"), true),
+            // The very run that was there before: it was never restarted.
+            ("restart", states("active", 1, "success"), false),
+            ("restart", states("inactive", 1, "success"), false),
+            ("restart", states("inactive", 2, "exit-code"), false),
+            ("restart", states("failed", 2, "exit-code"), false),
+            ("restart", states("failed", 2, "success"), false),
+            ("restart", states("activating", 2, "success"), false),
+            ("restart", states("deactivating", 2, "success"), false),
+            ("restart", states("", 2, ""), false),
+            ("stop", states("inactive", 1, "success"), true),
+            ("stop", states("failed", 1, "timeout"), true),
+            ("stop", states("active", 1, "success"), false),
+            ("stop", states("active", 2, "success"), false),
+            ("stop", states("deactivating", 1, "success"), false),
+        ] {
+            assert_eq!(before.ended_well(action, &now), well, "{action}: {now:?}");
+        }
+    }
 }

@@ -13,8 +13,8 @@ use tagship_core::{
     reference::{Digest, ImageRef, Repository, Tag},
     registry::{Client, RegistryError},
     signature::{
-        self, AnnotationRule, CheckError, Evidence, Expectation, KeyError, Policy, PublicKey, Rekor, TagClaim,
-        Verified, verify,
+        self, AnnotationRule, CheckError, Evidence, Expectation, Fingerprint, Formats, KeyError, Policy, PublicKey,
+        Rekor, TagClaim, Verified, verify,
     },
     tls::Roots,
 };
@@ -128,6 +128,11 @@ pub async fn approve(
     }
 }
 
+/// Whether the request is signed by a key that counts, and asks for a rollback.
+pub fn permits_rollback(settings: &Settings, asked: &Asked) -> bool {
+    matches!(authority(settings, asked), Ok(Authority::Rollback))
+}
+
 /// Decides on what the operator asks for by its tag, with this authority.
 pub async fn approve_tag(
     settings: &Settings,
@@ -167,37 +172,66 @@ pub fn approve_proven(
         digest: release.digest,
         tag: release.signed.then(|| release.tag.clone()),
     };
-    let verified = verify::verify(&expected, &[evidence.attached()], &policy).map_err(CheckError::from)?;
-    judge::judge(
-        release,
-        trust,
-        Authority::Rollback,
-        (settings.verify.downgrade, settings.verify.floor.as_ref()),
-        now,
-    )?;
+    let checked = verify::verify(&expected, &[evidence.attached()], &policy).map_err(CheckError::from);
+    let verified = checked.map_err(|error| Denied::of(error, &settings.verify, Some(evidence.key())))?;
+    judge::judge(release, trust, Authority::Rollback, rules(settings), now)?;
     Ok(Approved { release: release.clone(), verified })
 }
 
-/// Verifies what runs here under the version that its signature names; none if that names none. Nobody asks for it to be
-/// deployed, so nothing is ruled on.
+/// Verifies what runs here: by which key it is signed, and under which version, if its signature names one. Nobody asks
+/// for it to be deployed, so nothing is ruled on.
 pub async fn recognise(
     settings: &Settings,
     registry: &impl Registry,
     digest: Digest,
-) -> Result<Option<Approved>, Denied> {
+) -> Result<(Fingerprint, Option<Approved>), Denied> {
     let policy = policy(&settings.verify, settings.verify.annotations)?;
     let expected = Expectation { repository: settings.image.clone(), digest, tag: None };
-    let verified = registry.check(&expected, &policy).await?;
-    let TagClaim::Signed(tag) = verified.tag_claim() else { return Ok(None) };
+    let checked = registry.check(&expected, &policy).await;
+    let verified = checked.map_err(|error| Denied::of(error, &settings.verify, None))?;
+    let key = verified.evidence().key();
+    let TagClaim::Signed(tag) = verified.tag_claim() else { return Ok((key, None)) };
     match identity::identify(digest, verified.tag_claim(), verified.annotations(), tag) {
-        Named::BySignature(release) => Ok(Some(Approved { release, verified })),
-        Named::IfRegistryAgrees(_) => Ok(None),
+        Named::BySignature(release) => Ok((key, Some(Approved { release, verified }))),
+        Named::IfRegistryAgrees(_) => Ok((key, None)),
+    }
+}
+
+/// Which of the revoked keys signed a digest, if one did: verified, not taken from the signature's own word, or whoever
+/// may push could have any image called revoked. The log is not asked: what a thief signed need not be in it.
+pub async fn signed_by_revoked(
+    settings: &Settings,
+    registry: &impl Registry,
+    digest: Digest,
+) -> Result<Option<Fingerprint>, Denied> {
+    let revoked = &settings.verify.revoked_keys;
+    if revoked.is_empty() {
+        return Ok(None);
+    }
+    let policy = Policy {
+        keys: revoked.clone(),
+        formats: Formats::BOTH,
+        rekor: Rekor::Off,
+        log_keys: Vec::new(),
+        annotations: AnnotationRule::Off,
+    };
+    let expected = Expectation { repository: settings.image.clone(), digest, tag: None };
+    match registry.check(&expected, &policy).await {
+        Ok(verified) => Ok(Some(verified.evidence().key())),
+        Err(error) => match Denied::of(error, &settings.verify, None) {
+            denied if denied.is_about_image() => Ok(None),
+            denied => Err(denied),
+        },
     }
 }
 
 async fn resolve(settings: &Settings, registry: &impl Registry, tag: &Tag) -> Result<Digest, Denied> {
     let image = || ImageRef::tagged(&settings.image, tag);
     registry.resolve(tag).await?.ok_or_else(|| Denied::NoSuchTag { image: image() })
+}
+
+fn rules(settings: &Settings) -> judge::Rules<'_> {
+    judge::Rules { app: &settings.app, downgrade: settings.verify.downgrade, floor: settings.verify.floor.as_ref() }
 }
 
 /// Verifies a digest that was asked for under a tag, and rules on it. `agreed`: the registry's tag was seen to name it.
@@ -214,14 +248,14 @@ async fn settle(
     // Asked for by the moving tag's name, an image counts as whatever it is signed as.
     let tag = (settings.moving_tag.as_ref() != Some(asked)).then(|| asked.clone());
     let expected = Expectation { repository: settings.image.clone(), digest, tag };
-    let verified = registry.check(&expected, &policy).await?;
+    let checked = registry.check(&expected, &policy).await;
+    let verified = checked.map_err(|error| Denied::of(error, &settings.verify, None))?;
     let release = match identity::identify(digest, verified.tag_claim(), verified.annotations(), asked) {
         Named::BySignature(release) => release,
         Named::IfRegistryAgrees(release) if agreed || registry.resolve(asked).await? == Some(digest) => release,
         Named::IfRegistryAgrees(_) => return Err(Refusal::TagElsewhere { asked: asked.clone(), digest }.into()),
     };
-    let rules = (settings.verify.downgrade, settings.verify.floor.as_ref());
-    match judge::judge(&release, trust, authority, rules, now)? {
+    match judge::judge(&release, trust, authority, rules(settings), now)? {
         Ruling::Allow => {}
         Ruling::AllowIfMoving(refusal) => {
             let names_it = match &settings.moving_tag {
@@ -238,16 +272,8 @@ async fn settle(
 
 /// Why no image can ever be verified by these settings, if that is so.
 pub fn doubt(settings: &VerifySettings) -> Option<String> {
-    let keys = keys(settings).ok()?;
-    if settings.rekor != Rekor::Required || keys.iter().any(|key| key.algorithm().is_logged()) {
-        return None;
-    }
-    let names: Vec<String> = keys.iter().map(|key| format!("{} ({})", key.name(), key.algorithm())).collect();
-    Some(format!(
-        "no signature can count: `rekor: required` wants it recorded by a transparency log, and none records those of {} \
-         so that it verifies; name an ECDSA P-256 key in `verify.keys`, or set `rekor: off`",
-        names.join(" and ")
-    ))
+    let doubt = settings.rekor.doubt(&keys(settings).ok()?)?;
+    Some(format!("{doubt}; name an ECDSA P-256 key in `verify.keys`, or set `rekor: off`"))
 }
 
 /// What a request may do. A signature counts only where one is needed; elsewhere it grants nothing and costs nothing.
@@ -286,6 +312,8 @@ fn keys(settings: &VerifySettings) -> Result<Vec<PublicKey>, KeyError> {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+
+    use tagship_core::signature::Rekor;
 
     use super::*;
     use crate::{

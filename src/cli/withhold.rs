@@ -8,6 +8,9 @@ use clap::error::{ContextKind, ContextValue};
 /// What stands in the place of an argument that is not shown.
 const INSTEAD: &str = "***";
 
+/// Why it is not.
+const WHY: &str = "what was given there is not shown, since it may be a secret";
+
 /// Longer than the name of any flag, and shorter than a key.
 const LONGEST_FLAG: usize = 32;
 
@@ -18,22 +21,24 @@ pub(super) fn withhold(mut error: clap::Error, is_secret: impl Fn(&str) -> bool)
         _ => None,
     };
     let instead = || ContextValue::String(INSTEAD.to_owned());
+    let why = || ContextValue::StyledStrs(vec![WHY.into()]);
     if let Some(arg) = text(&error, ContextKind::InvalidArg)
         && (!is_flag(&arg) || is_secret(&arg))
     {
         error.insert(ContextKind::InvalidArg, instead());
-        // Suggestions repeat it.
-        error.remove(ContextKind::Suggested);
+        // In the place of suggestions, which repeat it.
+        error.insert(ContextKind::Suggested, why());
     }
     if let Some(word) = text(&error, ContextKind::InvalidSubcommand)
         && (!is_misspelt(&word, &error) || is_secret(&word))
     {
         error.insert(ContextKind::InvalidSubcommand, instead());
-        error.remove(ContextKind::Suggested);
+        error.insert(ContextKind::Suggested, why());
     }
     // An empty one is how clap says that there is none.
     if text(&error, ContextKind::InvalidValue).is_some_and(|value| !value.is_empty()) {
         error.insert(ContextKind::InvalidValue, instead());
+        error.insert(ContextKind::Suggested, why());
     }
     error
 }
@@ -79,6 +84,8 @@ mod tests {
                 &["tagship", "sign", "--image", secret, secret],
                 &["tagship", "action", secret],
                 &["tagship", "keygen", "--", secret],
+                &["tagship", "help", secret],
+                &["tagship", "help", "sign", secret],
                 &["tagship", "verify", "--force", secret],
                 &["tagship", "sign", "--tlog", "true", secret],
                 &["tagship", "sign", &format!("--help={secret}")],
@@ -103,6 +110,7 @@ mod tests {
             (&["tagship", "sign", "--image"], "a value is required for '--image <REPOSITORY>' but none was supplied"),
             (&["tagship", "sign", "hunter22"], "unexpected argument '***' found"),
             (&["tagship", "hunter22"], "unrecognized subcommand '***'"),
+            (&["tagship", "hunter22"], "tip: what was given there is not shown, since it may be a secret"),
         ] {
             let message = message(line);
             assert!(message.contains(expected), "{line:?}: {message}");

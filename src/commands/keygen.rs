@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use tagship_core::explain::Explain;
 use tagship_core::secret::Secret;
 use tagship_core::signature::Fingerprint;
+use tagship_core::text;
 
 use crate::failure::{Code, Failure};
 use crate::log::Log;
@@ -33,13 +34,13 @@ enum KeygenError {
     #[error(transparent)]
     Key(#[from] SigningKeyError),
     /// A key is there already.
-    #[error("{} exists", .path.display())]
+    #[error("{} exists", text::path(path))]
     Exists {
         /// What exists.
         path: PathBuf,
     },
     /// A file cannot be written.
-    #[error("cannot write {}", .path.display())]
+    #[error("cannot write {}", text::path(path))]
     Write {
         /// What cannot be written.
         path: PathBuf,
@@ -73,9 +74,20 @@ impl Explain for KeygenError {
         match self {
             Self::Key(error) => error.hint(),
             Self::Exists { .. } => Some("keys are never overwritten: choose another prefix".to_owned()),
-            Self::Write { .. } => Some("check that the directory exists and may be written".to_owned()),
+            Self::Write { source, .. } => Some(unwritable(source.kind()).to_owned()),
             Self::Interrupted => None,
         }
+    }
+}
+
+/// What helps where a file cannot be written.
+fn unwritable(why: io::ErrorKind) -> &'static str {
+    match why {
+        io::ErrorKind::InvalidFilename => "choose a shorter prefix: a name with its ending has at most 255 bytes",
+        io::ErrorKind::NotFound => "make the directory first, or choose another",
+        io::ErrorKind::NotADirectory => "choose a prefix whose directory is one",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free space on the directory's file system",
+        _ => "check that the directory may be written by the user that this runs as",
     }
 }
 
@@ -85,10 +97,19 @@ impl Explain for KeygenError {
 /// When there is one already, or it cannot be written.
 pub async fn command(prefix: PathBuf, password: Secret, log: &Log) -> Result<(), Failure> {
     let pair = run(prefix, password).await.map_err(|error| Failure::new(error.code(), error))?;
-    log.say(&format!("private key  {}", pair.private.display()));
-    log.say(&format!("public key   {}", pair.public.display()));
-    log.say(&format!("fingerprint  {}", pair.fingerprint));
+    report(&pair).iter().for_each(|line| log.say(line));
     Ok(())
+}
+
+/// What was made, line by line, for a person to read.
+fn report(pair: &Pair) -> [String; 3] {
+    // A name may have line ends in it.
+    let shown = |path: &Path| text::escape(&path.to_string_lossy());
+    [
+        format!("private key  {}", shown(&pair.private)),
+        format!("public key   {}", shown(&pair.public)),
+        format!("fingerprint  {}", pair.fingerprint),
+    ]
 }
 
 /// Makes a pair and writes `PREFIX.key` (mode 0600) and `PREFIX.pub` (0644). Neither is overwritten.
@@ -100,8 +121,10 @@ fn make(prefix: &Path, password: &Secret) -> Result<Pair, KeygenError> {
     let (private, public) = (beside(prefix, ".key"), beside(prefix, ".pub"));
     // Encrypting takes a while: what cannot work is said before. The writing itself does not rely on this.
     for path in [&private, &public] {
-        if path.symlink_metadata().is_ok() {
-            return Err(KeygenError::Exists { path: path.clone() });
+        match path.symlink_metadata() {
+            Ok(_) => return Err(KeygenError::Exists { path: path.clone() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(KeygenError::Write { path: path.clone(), source }),
         }
     }
     directory(&private).metadata().map_err(|source| KeygenError::Write { path: private.clone(), source })?;
@@ -177,6 +200,34 @@ mod tests {
         let error = run(dir.path().join("k"), Secret::new(Vec::new())).await.unwrap_err();
         assert_eq!(error.kind(), "key-exists");
         assert!(!target.exists());
+    }
+
+    #[tokio::test]
+    async fn what_is_made_is_said_in_a_line_each() {
+        let dir = tempfile::tempdir().unwrap();
+        let pair = run(dir.path().join("a\nb\u{1b}"), Secret::from("pass".to_owned())).await.unwrap();
+        let lines = report(&pair);
+        assert!(lines.iter().all(|line| text::is_plain(line)), "{lines:?}");
+        assert!(lines[0].ends_with("a\\nb\\u{1b}.key") && lines[1].ends_with("a\\nb\\u{1b}.pub"), "{lines:?}");
+        let again = run(dir.path().join("a\nb\u{1b}"), Secret::from("pass".to_owned())).await.unwrap_err();
+        assert!(text::is_plain(&again.to_string()), "{again}");
+    }
+
+    #[tokio::test]
+    async fn hints_are_for_the_cause() {
+        let dir = tempfile::tempdir().unwrap();
+        let (long, file) = ("a".repeat(300), dir.path().join("file"));
+        std::fs::write(&file, "").unwrap();
+        for (prefix, expected) in [
+            (dir.path().join(long), "shorter prefix"),
+            (dir.path().join("no/k"), "make the directory"),
+            (file.join("k"), "whose directory is one"),
+        ] {
+            let error = run(prefix, Secret::new(Vec::new())).await.unwrap_err();
+            assert!(error.hint().is_some_and(|hint| hint.contains(expected)), "{error}: {:?}", error.hint());
+            assert!(error.to_string().len() < 300, "{error}");
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
     }
 
     #[tokio::test]

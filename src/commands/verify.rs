@@ -74,7 +74,7 @@ impl Explain for VerifyCommandError {
 pub async fn command(check: Check, log: &Log) -> Result<(), Failure> {
     check.each_secret(|secret| log.hide(secret));
     let usage = |error: CredentialError| Failure::new(Code::Usage, error);
-    let roots = Roots::load(check.access.ca.as_deref()).map_err(|error| Failure::new(Code::Usage, error))?;
+    let roots = Roots::load(check.access.authorities()).map_err(|error| Failure::new(Code::Usage, error))?;
     let files = check.access.auth_files();
     let credential = match check.access.login {
         Some((user, secret)) => Credential::Basic { user, secret },

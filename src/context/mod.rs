@@ -49,7 +49,7 @@ pub struct Context {
 #[derive(Debug, thiserror::Error)]
 pub enum ContextError {
     /// The directory is not there, or is none.
-    #[error("the build context {} is no readable directory", shown(path))]
+    #[error("the build context {} is no readable directory", text::path(path))]
     Root {
         /// The directory.
         path: PathBuf,
@@ -57,7 +57,7 @@ pub enum ContextError {
         source: io::Error,
     },
     /// No Containerfile.
-    #[error("there is no Containerfile: tried {}", tried.iter().map(|path| shown(path)).collect::<Vec<_>>().join(" and "))]
+    #[error("there is no Containerfile: tried {}", tried.iter().map(|path| text::path(path)).collect::<Vec<_>>().join(" and "))]
     NoContainerfile {
         /// Where it was looked for.
         tried: Vec<PathBuf>,
@@ -97,6 +97,7 @@ pub enum ContextError {
     Refused,
 }
 
+/// A file of the context, whose path may be long.
 fn shown(path: &Path) -> String {
     text::escape(&path.to_string_lossy())
 }
@@ -274,6 +275,10 @@ mod tests {
         for name in ["nowhere", "file"] {
             let error = Context::open(&directory.path().join(name), None).expect_err(name);
             assert!(matches!(error, ContextError::Root { .. }), "{name}: {error}");
+        }
+        for (root, file) in [(&*"x".repeat(5000), "Web"), (".", &*"x".repeat(5000))] {
+            let error = Context::open(Path::new(root), Some(Path::new(file))).expect_err("too long").to_string();
+            assert!(error.contains("not shown") && error.len() < 500, "{error}");
         }
     }
 

@@ -1,17 +1,18 @@
 //! What can be wrong with what was given.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use tagship_core::explain::Explain;
 use tagship_core::text;
 
-use super::table::{Given, INPUTS};
+use super::table::{Given, INPUTS, ways};
 
 /// An input that cannot be used. Found before any work is done.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
     /// A name that no input has.
-    #[error("there is no input named {}", text::escape(name))]
+    #[error("there is no input named{}", named(name))]
     Unknown {
         /// The name as given.
         name: String,
@@ -33,6 +34,16 @@ pub enum InputError {
         name: &'static str,
         /// Where it comes from.
         hint: String,
+    },
+    /// A secret that is there, empty, and must not be.
+    #[error("{}", emptiness(name, path.as_deref()))]
+    Empty {
+        /// The input that names the file, or the variable.
+        name: &'static str,
+        /// The file.
+        path: Option<PathBuf>,
+        /// What to do.
+        hint: &'static str,
     },
     /// A value outside of its grammar.
     #[error("{name} is {}: {why}", shown(value.as_deref()))]
@@ -79,7 +90,7 @@ pub enum InputError {
         meant: &'static str,
     },
     /// An input that names a file, and the file cannot be read.
-    #[error("cannot read the file of {name}, {}", text::escape(&path.to_string_lossy()))]
+    #[error("cannot read the file of {name}, {}", text::path(path))]
     Unreadable {
         /// The input.
         name: &'static str,
@@ -87,6 +98,18 @@ pub enum InputError {
         path: PathBuf,
         /// Why not.
         source: std::io::Error,
+    },
+    /// An input that names something that is not read.
+    #[error("cannot read the file of {name}, {}: {why}", text::path(path))]
+    Unfit {
+        /// The input.
+        name: &'static str,
+        /// What it names.
+        path: PathBuf,
+        /// Why it is not read.
+        why: &'static str,
+        /// What to give instead.
+        hint: &'static str,
     },
 }
 
@@ -117,10 +140,13 @@ impl Explain for InputError {
             InputError::Unknown { .. } => "unknown-input",
             InputError::NotYet { .. } => "unsupported-input",
             InputError::Missing { .. } => "missing-input",
-            InputError::Invalid { .. } | InputError::Line { .. } | InputError::NotAPath { .. } => "invalid-input",
+            InputError::Empty { .. }
+            | InputError::Invalid { .. }
+            | InputError::Line { .. }
+            | InputError::NotAPath { .. } => "invalid-input",
             InputError::Conflict { .. } => "contradictory-input",
             InputError::Published { .. } => "published-secret",
-            InputError::Unreadable { .. } => "unreadable-input",
+            InputError::Unreadable { .. } | InputError::Unfit { .. } => "unreadable-input",
         }
     }
 
@@ -130,14 +156,15 @@ impl Explain for InputError {
             InputError::Unknown { near: None, .. } => Some("tagship release --help lists every input".to_owned()),
             InputError::NotYet { name, .. } => Some(format!("leave {name} out")),
             InputError::Missing { hint, .. } => Some(hint.clone()),
-            InputError::Unreadable { .. } => {
-                Some("in a workflow, the file must be in a volume of the job that the runner allows".to_owned())
-            }
+            InputError::Empty { hint, .. } | InputError::Unfit { hint, .. } => Some((*hint).to_owned()),
+            InputError::Unreadable { source, .. } => unreadable(source.kind()).map(str::to_owned),
             InputError::NotAPath { meant, .. } => Some(format!(
-                "check the path, and the volume that brings the file; the secret itself is given as {meant}"
+                "check the path, and in a workflow the volume that brings the file; the secret itself is given as {}",
+                ways(meant)
             )),
             InputError::Published { name, secret } => {
-                Some(format!("leave it out of {name}; where that was published before, give a new secret as {secret}"))
+                let ways = ways(secret);
+                Some(format!("leave it out of {name}; where that was published before, give a new secret as {ways}"))
             }
             InputError::Invalid { .. } | InputError::Line { .. } | InputError::Conflict { .. } => None,
         }
@@ -147,11 +174,42 @@ impl Explain for InputError {
 /// A value for a message: quoted and escaped, whole or not at all. Part of a secret would not be found any more by what
 /// hides secrets in the log.
 fn shown(value: Option<&str>) -> String {
-    const LONGEST: usize = 120;
     match value {
-        Some(value) if value.len() <= LONGEST && value.lines().count() <= 1 => format!("“{}”", text::escape(value)),
+        Some(value) if is_shown(value) => format!("“{}”", text::escape(value)),
         Some(value) => format!("not shown ({} bytes)", value.len()),
         None => "not shown".to_owned(),
+    }
+}
+
+/// Whether a value is short enough, and one line.
+fn is_shown(value: &str) -> bool {
+    const LONGEST: usize = 120;
+    value.len() <= LONGEST && value.lines().count() <= 1
+}
+
+/// What helps where the system does not let a file be read.
+fn unreadable(why: ErrorKind) -> Option<&'static str> {
+    Some(match why {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => {
+            "check the path; in a workflow, the file must be in a volume of the job that the runner allows"
+        }
+        ErrorKind::PermissionDenied => "let the user that this runs as read it",
+        // Those that take a text as well as a path: a secret's file says by itself that it is none.
+        ErrorKind::InvalidFilename => "give the path of a PEM file, or the text from its -----BEGIN line on",
+        _ => return None,
+    })
+}
+
+/// A name that no input has, shown as a value is.
+fn named(name: &str) -> String {
+    let separator = if is_shown(name) { "" } else { ":" };
+    format!("{separator} {}", shown(Some(name)))
+}
+
+fn emptiness(name: &str, path: Option<&Path>) -> String {
+    match path {
+        Some(path) => format!("the file of {name}, {}, is empty, or has nothing but a line end", text::path(path)),
+        None => format!("{name} is empty"),
     }
 }
 
@@ -197,5 +255,8 @@ mod tests {
         assert_eq!(message("::x"), "tag is “\\u{3a}:x”: no tag");
         assert_eq!(message("a\nb"), "tag is not shown (3 bytes): no tag");
         assert_eq!(message(&"x".repeat(1000)), "tag is not shown (1000 bytes): no tag");
+        let unknown = |name: &str| InputError::unknown(name).to_string();
+        assert_eq!(unknown("::x"), "there is no input named “\\u{3a}:x”");
+        assert_eq!(unknown(&"x".repeat(1000)), "there is no input named: not shown (1000 bytes)");
     }
 }

@@ -4,7 +4,9 @@
 
 #[cfg(test)]
 mod action_yml;
+mod credentials;
 mod error;
+mod files;
 mod lines;
 mod origin;
 mod parse;
@@ -25,9 +27,9 @@ use tagship_core::signature::Formats;
 
 use crate::signing::sign::Facts;
 
+pub use credentials::new_password;
 pub use error::InputError;
 pub use origin::Origin;
-pub use parse::new_password;
 pub use raw::Raw;
 pub use secrets::Secrets;
 
@@ -83,6 +85,8 @@ pub struct Inputs {
     pub digest: Option<Digest>,
     /// Build and push although the version tag exists.
     pub force: bool,
+    /// An older version than the running one is meant, on purpose.
+    pub rollback: bool,
     /// What to build from.
     pub build: Build,
     /// How to reach the registry.
@@ -127,10 +131,16 @@ pub struct Access {
     /// A credentials file to use instead of the user's own.
     pub auth_file: Option<PathBuf>,
     /// Private certificate authorities, PEM.
-    pub ca: Option<Vec<u8>>,
+    pub ca: Option<Pem>,
 }
 
 impl Access {
+    /// The private certificate authorities, and what messages call them.
+    #[must_use]
+    pub fn authorities(&self) -> Option<(&str, &[u8])> {
+        self.ca.as_ref().map(|pem| (pem.name.as_str(), pem.bytes.as_slice()))
+    }
+
     /// Where logins are looked up that were not given.
     #[must_use]
     pub fn auth_files(&self) -> AuthFiles {
@@ -146,7 +156,7 @@ pub struct Key {
     pub password: Secret,
 }
 
-/// A public key as given, in PEM.
+/// A public key or a certificate as given, in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pem {
     /// What messages call it: the path of its file, or the input whose text it is.

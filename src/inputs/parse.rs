@@ -1,31 +1,23 @@
 //! From text to `Inputs`: each value in its grammar, then all of them against each other.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{ErrorKind, Read as _};
-use std::os::unix::fs::FileTypeExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
 use tagship_core::reference::{Digest, ReferenceError, Repository};
 use tagship_core::registry::Target;
 use tagship_core::secret::Secret;
 use tagship_core::signature::annotations::MEANINGFUL;
 use tagship_core::signature::{Format, Formats};
 
+use super::credentials::{access, key, password};
+use super::files::pem;
 use super::secrets::is_in;
+use super::table::ways;
 use super::{
-    Access, Build, Check, CheckKey, Form, Handoff, InputError, Inputs, Key, Origin, Pem, Raw, Step, TransparencyLog,
-    lines,
+    Build, Check, CheckKey, Form, Handoff, InputError, Inputs, Key, Origin, Raw, Step, TransparencyLog, lines,
 };
-
-/// The largest file that an input may name: keys, passwords and certificates are far smaller.
-const LARGEST_FILE: u64 = 1024 * 1024;
-
-/// The most that is read from a pipe, which does not tell beforehand how much there is.
-const LARGEST_PIPE: u64 = 64 * 1024;
 
 /// The longest timeout that is taken: no job lives longer, and clocks can be added to it without running over.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -36,15 +28,18 @@ impl Inputs {
     /// # Errors
     /// The first input that is missing, malformed, unreadable or in contradiction to another, by its name.
     pub fn parse(mut raw: Raw, steps: Option<Step>, origin: Origin) -> Result<Inputs, InputError> {
+        let rollback = yes_or_no("rollback", raw.get("rollback"))?;
         let steps = match steps {
             Some(step) => vec![step],
+            // What is gone back to is there, and signed.
+            None if rollback && raw.get("steps").is_none() => vec![Step::Deploy, Step::Promote],
             None => parse_steps(raw.get("steps"))?,
         };
         let image = image(&raw)?;
         let tag = match raw.get("tag").or(origin.git_tag.as_deref()) {
             Some(text) => typed("tag", text)?,
             None => {
-                let hint = "run on the push of a git tag, or give the version to release".to_owned();
+                let hint = "run on the push of a git tag, or give the version to release (as a flag: --tag)".to_owned();
                 return Err(InputError::Missing { name: "tag", hint });
             }
         };
@@ -55,6 +50,7 @@ impl Inputs {
         let inputs = Inputs {
             digest: raw.get("digest").map(|text| typed::<Digest>("digest", text)).transpose()?,
             force: yes_or_no("force", raw.get("force"))?,
+            rollback,
             build: build(&raw)?,
             access: access(&mut raw)?,
             key: key(&mut raw)?,
@@ -113,8 +109,11 @@ impl Inputs {
         if self.force && !wants(Step::Build) && !wants(Step::Push) {
             return conflict("force and steps", "only build and push can be forced");
         }
+        if self.rollback {
+            self.check_rollback()?;
+        }
         if wants(Step::Sign) && self.key.is_none() {
-            let hint = "give key or key-file, or leave sign out of steps".to_owned();
+            let hint = format!("give key-file, or {}, or leave sign out of steps", ways("key"));
             return Err(InputError::Missing { name: "key", hint });
         }
         if (wants(Step::Deploy) || wants(Step::Promote)) && self.key.is_none() && self.public_key.is_none() {
@@ -123,6 +122,25 @@ impl Inputs {
         }
         if self.steps == [Step::Promote] && self.moving_tag.is_none() {
             return conflict("steps and moving-tag", "there is nothing to promote to");
+        }
+        Ok(())
+    }
+
+    /// A rollback asks for what is there, in a request that the key signs.
+    fn check_rollback(&self) -> Result<(), InputError> {
+        let conflict = |inputs, why| Err(InputError::Conflict { inputs, why });
+        if !self.wants(Step::Deploy) || [Step::Build, Step::Push, Step::Sign].iter().any(|step| self.wants(*step)) {
+            return conflict(
+                "rollback and steps",
+                "a rollback deploys what is signed already: deploy and promote alone",
+            );
+        }
+        if self.handoff.form == Form::Plain {
+            return conflict("rollback and handoff-form", "the plain form cannot say that an older version is meant");
+        }
+        if self.key.is_none() {
+            let hint = "the host goes back only for a request that the release key has signed: give key-file, or";
+            return Err(InputError::Missing { name: "key", hint: format!("{hint} {}", ways("key")) });
         }
         Ok(())
     }
@@ -142,7 +160,7 @@ impl Check {
                 return Err(InputError::Conflict { inputs: "tag and digest", why: "give one of them" });
             }
             (None, None) => {
-                return Err(InputError::Missing { name: "tag", hint: "give the tag or the digest".to_owned() });
+                return Err(InputError::Missing { name: "tag", hint: "give --tag or --digest".to_owned() });
             }
         };
         let key = match (pem("public-key", raw.get("public-key"))?, raw.take_secret("key")) {
@@ -151,7 +169,7 @@ impl Check {
                 CheckKey::Private(Key { pem, password: password(&mut raw)?.unwrap_or_else(|| Secret::new(Vec::new())) })
             }
             (None, None) => {
-                let hint = "give the file of the key that must have signed".to_owned();
+                let hint = "give the file of the key that must have signed as --public-key".to_owned();
                 return Err(InputError::Missing { name: "public-key", hint });
             }
         };
@@ -163,24 +181,10 @@ impl Check {
     }
 }
 
-/// The password that `tagship keygen` encrypts the new key with.
-///
-/// # Errors
-/// When it is missing, or its file cannot be read.
-pub fn new_password(mut raw: Raw) -> Result<Secret, InputError> {
-    let hint = "set TAGSHIP_KEY_PASSWORD, or give --key-password-file".to_owned();
-    password(&mut raw)?
-        .filter(|password| !password.is_empty())
-        .ok_or(InputError::Missing { name: "key-password", hint })
-}
-
 fn image(raw: &Raw) -> Result<Repository, InputError> {
-    let hint = "give the repository with its registry, such as git.example.org/chris/app".to_owned();
+    let hint =
+        "give the repository with its registry, such as git.example.org/chris/app (as a flag: --image)".to_owned();
     typed("image", raw.get("image").ok_or(InputError::Missing { name: "image", hint })?)
-}
-
-fn password(raw: &mut Raw) -> Result<Option<Secret>, InputError> {
-    secret(raw, "key-password", "key-password-file", "key-password and key-password-file")
 }
 
 fn parse_steps(text: Option<&str>) -> Result<Vec<Step>, InputError> {
@@ -223,78 +227,6 @@ fn build(raw: &Raw) -> Result<Build, InputError> {
     })
 }
 
-fn access(raw: &mut Raw) -> Result<Access, InputError> {
-    let secret = secret(raw, "registry-token", "registry-token-file", "registry-token and registry-token-file")?;
-    let login = match (raw.get("registry-user"), secret) {
-        (Some(user), Some(secret)) => Some((user.to_owned(), secret)),
-        (None, None) => None,
-        (Some(_), None) => {
-            let hint = "in a workflow, check that the repository has the secret that the input names".to_owned();
-            return Err(InputError::Missing { name: "registry-token", hint });
-        }
-        (None, Some(_)) => {
-            let hint = "give the name of the user whom the token belongs to".to_owned();
-            return Err(InputError::Missing { name: "registry-user", hint });
-        }
-    };
-    let ca = pem("ca", raw.get("ca"))?.map(|pem| pem.bytes);
-    Ok(Access { login, auth_file: raw.get("registry-auth-file").map(PathBuf::from), ca })
-}
-
-fn key(raw: &mut Raw) -> Result<Option<Key>, InputError> {
-    let pem = secret(raw, "key", "key-file", "key and key-file")?;
-    match (pem, password(raw)?) {
-        (Some(pem), password) => Ok(Some(Key { pem, password: password.unwrap_or_else(|| Secret::new(Vec::new())) })),
-        (None, None) => Ok(None),
-        (None, Some(_)) => {
-            let hint = "in a workflow, check that the repository has the secret that the input names".to_owned();
-            Err(InputError::Missing { name: "key", hint })
-        }
-    }
-}
-
-/// A secret from its own input or from the file that another names. One line end after it is no part of it.
-fn secret(
-    raw: &mut Raw,
-    name: &'static str,
-    file: &'static str,
-    both: &'static str,
-) -> Result<Option<Secret>, InputError> {
-    let value = raw.take_secret(name);
-    // A message shows the paths that cannot be read, and no runner masks a secret that is written on one line instead
-    // of its own many.
-    if raw.get(file).is_some_and(|path| path.contains('\n') || path.starts_with("-----BEGIN")) {
-        return Err(InputError::NotAPath { name: file, meant: name });
-    }
-    let path = raw.get(file).map(PathBuf::from);
-    match (value, path) {
-        (Some(_), Some(_)) => Err(InputError::Conflict { inputs: both, why: "give one of them" }),
-        (None, Some(path)) => match read(file, &path) {
-            Ok(bytes) => Ok(Some(Secret::new(without_line_end(bytes)))),
-            // A password or a token on one line, perhaps: in base64 it may even look like a path.
-            Err(InputError::Unreadable { source, .. }) if is_no_file(&source) => {
-                Err(InputError::NotAPath { name: file, meant: name })
-            }
-            Err(error) => Err(error),
-        },
-        (value, None) => Ok(value),
-    }
-}
-
-fn is_no_file(error: &std::io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename)
-}
-
-fn without_line_end(mut bytes: Vec<u8>) -> Vec<u8> {
-    if bytes.ends_with(b"\n") {
-        bytes.pop();
-        if bytes.ends_with(b"\r") {
-            bytes.pop();
-        }
-    }
-    bytes
-}
-
 fn annotations(raw: &Raw) -> Result<BTreeMap<String, String>, InputError> {
     let annotations = lines::parse("annotations", raw.get("annotations").unwrap_or_default())?;
     // Those come by themselves; an input that gave one of them would contradict the facts.
@@ -306,6 +238,13 @@ fn annotations(raw: &Raw) -> Result<BTreeMap<String, String>, InputError> {
 
 fn transparency_log(raw: &Raw) -> Result<Option<TransparencyLog>, InputError> {
     const NAME: &str = "rekor-url";
+    if !yes_or_no("tlog", raw.get("tlog"))? {
+        let of_the_log = [(NAME, "tlog and rekor-url"), ("rekor-public-key", "tlog and rekor-public-key")];
+        return match of_the_log.into_iter().find(|(name, _)| !raw.is_default(name)) {
+            Some((_, inputs)) => Err(InputError::Conflict { inputs, why: "with tlog false no log is asked" }),
+            None => Ok(None),
+        };
+    }
     let text = raw.get(NAME).unwrap_or_default();
     // What stands before an @ may be a password.
     let wrong = |why: &dyn ToString| match text.contains('@') {
@@ -319,8 +258,7 @@ fn transparency_log(raw: &Raw) -> Result<Option<TransparencyLog>, InputError> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(wrong(&"it has a user or a password in it"));
     }
-    let log = TransparencyLog { url, public_key: pem("rekor-public-key", raw.get("rekor-public-key"))? };
-    Ok(yes_or_no("tlog", raw.get("tlog"))?.then_some(log))
+    Ok(Some(TransparencyLog { url, public_key: pem("rekor-public-key", raw.get("rekor-public-key"))? }))
 }
 
 fn handoff(raw: &Raw) -> Result<Handoff, InputError> {
@@ -375,63 +313,6 @@ fn yes_or_no(name: &'static str, text: Option<&str>) -> Result<bool, InputError>
 
 fn typed<T: FromStr<Err = ReferenceError>>(name: &'static str, text: &str) -> Result<T, InputError> {
     text.parse().map_err(|error: ReferenceError| InputError::invalid(name, text, error.why()))
-}
-
-/// PEM text as it is, or the file that a path names. What holds a block is text, whatever stands before it.
-fn pem(name: &'static str, text: Option<&str>) -> Result<Option<Pem>, InputError> {
-    match text.map(str::trim) {
-        None | Some("") => Ok(None),
-        Some(text) if text.contains("-----BEGIN ") => {
-            Ok(Some(Pem { name: name.to_owned(), bytes: format!("{text}\n").into_bytes() }))
-        }
-        Some(path) => Ok(Some(Pem { name: path.to_owned(), bytes: read(name, Path::new(path))? })),
-    }
-}
-
-/// Reads a small file whole. The buffer never grows, so that no copy of a secret stays behind in freed memory.
-fn read(name: &'static str, path: &Path) -> Result<Vec<u8>, InputError> {
-    let unreadable = |source| InputError::Unreadable { name, path: path.to_owned(), source };
-    let wrong = |why| Err(unreadable(std::io::Error::other(why)));
-    // Opening a FIFO that nobody writes to would wait for a writer, without a word and for ever.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| unreadable(errno.into()))?;
-    let file = File::from(file);
-    let meta = file.metadata().map_err(unreadable)?;
-    if meta.file_type().is_fifo() {
-        let bytes = read_pipe(file).map_err(unreadable)?;
-        return match bytes.len() as u64 {
-            0 => wrong("it is a pipe that nobody writes to"),
-            length if length > LARGEST_PIPE => wrong("the pipe holds more than 64 kibibytes"),
-            _ => Ok(bytes),
-        };
-    }
-    if !meta.is_file() {
-        return wrong("it is neither a regular file nor a pipe");
-    }
-    if meta.len() > LARGEST_FILE {
-        return wrong("the file is larger than a mebibyte");
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or_default() + 1);
-    file.take(LARGEST_FILE).read_to_end(&mut bytes).map_err(unreadable)?;
-    Ok(bytes)
-}
-
-/// Reads a pipe, such as a shell's `<(…)`, to its end. Waits for its writer, which may ask a person for a password, but
-/// only if there is one.
-fn read_pipe(file: File) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(LARGEST_PIPE as usize + 2);
-    let mut pipe = file.take(LARGEST_PIPE + 1);
-    match pipe.read_to_end(&mut bytes) {
-        // Nothing yet, and somebody who may write still.
-        Err(error) if error.kind() == ErrorKind::WouldBlock => {
-            rustix::fs::fcntl_setfl(pipe.get_ref(), OFlags::empty())?;
-            pipe.read_to_end(&mut bytes)?;
-        }
-        read => {
-            read?;
-        }
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -19,8 +19,6 @@ pub struct Raw {
 
 impl Raw {
     /// The action's inputs: `INPUT_` and the name in upper case with its dashes, as Forgejo's runner passes them.
-    /// Empty means not given, because the runner passes every declared input; only `moving-tag` may be empty on
-    /// purpose.
     ///
     /// # Errors
     /// When an input is unknown, not supported, or not text. The runner passes undeclared ones as well, so that a
@@ -33,7 +31,7 @@ impl Raw {
         for (variable, value) in variables {
             let Some(name) = variable.to_str().and_then(|variable| variable.strip_prefix("INPUT_")) else { continue };
             let name = name.to_lowercase();
-            if value.is_empty() && name != "moving-tag" {
+            if !is_given(&name, &value) {
                 continue;
             }
             let input = table::find(&name).ok_or_else(|| InputError::unknown(&name))?;
@@ -50,14 +48,20 @@ impl Raw {
     /// The tool's flags, and its secrets from the environment.
     ///
     /// # Errors
-    /// When a flag's value is not text.
+    /// When a flag's value is not text, or empty where that says nothing: a runner cannot help handing over inputs that
+    /// are, but in a script it is a variable that was forgotten, and what it was to restrict would be done without.
     pub fn from_flags(flags: &clap::ArgMatches, secrets: Secrets) -> Result<Raw, InputError> {
         let mut raw = Raw { values: BTreeMap::new(), secrets };
         for input in INPUTS {
             // A flag that this subcommand does not have is not given.
             let Ok(Some(values)) = flags.try_get_many::<OsString>(input.name) else { continue };
             let lines: Vec<_> = values.map(|value| text(input, value)).collect::<Result<_, _>>()?;
-            raw.put(input, lines.join("\n"));
+            let value = lines.join("\n");
+            if !is_given(input.name, value.as_ref()) {
+                let hint = "give the flag a value, or leave it out; a variable that was to fill it may be unset";
+                return Err(InputError::Empty { name: input.name, path: None, hint });
+            }
+            raw.put(input, value);
         }
         Ok(raw)
     }
@@ -68,14 +72,30 @@ impl Raw {
         self.values.get(name).map(String::as_str).or_else(|| table::find(name)?.default)
     }
 
+    /// Whether an input was not given, or as its default: a runner hands over those of action.yml as if somebody had.
+    pub(super) fn is_default(&self, name: &'static str) -> bool {
+        self.get(name) == table::find(name).and_then(|input| input.default)
+    }
+
     /// Takes a secret out.
     pub(super) fn take_secret(&mut self, name: &'static str) -> Option<Secret> {
         self.secrets.remove(name)
     }
 
+    /// The tool's variable of a secret, if it is there and empty.
+    pub(super) fn empty_variable(&self, name: &str) -> Option<&'static str> {
+        self.secrets.empty_variable(name)
+    }
+
     fn put(&mut self, input: &Input, value: String) {
         self.values.insert(input.name, value);
     }
+}
+
+/// Empty means not given, because the runner passes every declared input, and a script every variable that it may have.
+/// Only `moving-tag` may be empty on purpose.
+fn is_given(name: &str, value: &OsStr) -> bool {
+    !value.is_empty() || name == "moving-tag"
 }
 
 fn text(input: &Input, value: &OsStr) -> Result<String, InputError> {
@@ -118,6 +138,29 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_flag_is_refused_where_it_says_nothing() {
+        let flagged = |flags: &[&str]| {
+            let line = ["tagship", "release"].iter().chain(flags);
+            let matches = crate::cli::command().try_get_matches_from(line).expect("a command line");
+            let (_, flags) = matches.subcommand().expect("release");
+            Raw::from_flags(flags, Secrets::from_variables([]))
+        };
+        for input in INPUTS.iter().filter(|input| input.given == Given::Anywhere) {
+            for flags in [&[&*format!("--{}", input.name), ""][..], &[&*format!("--{}=", input.name)]] {
+                match (flagged(flags), input.name) {
+                    (Ok(raw), "moving-tag") => assert_eq!(raw.get("moving-tag"), Some("")),
+                    (raw, name) => {
+                        assert_eq!(raw.err().expect("refused").to_string(), format!("{name} is empty"), "{flags:?}");
+                    }
+                }
+            }
+        }
+        assert!(flagged(&["--tag", "v1", "--tag", ""]).is_err(), "the last one counts");
+        let lines = flagged(&["--labels", "", "--labels", "a=1"]).expect("a label");
+        assert_eq!(lines.get("labels"), Some("\na=1"));
+    }
+
+    #[test]
     fn an_empty_moving_tag_is_given() {
         assert_eq!(action(&[("moving-tag", "")]).expect("known").get("moving-tag"), Some(""));
         assert_eq!(action(&[]).expect("nothing").get("moving-tag"), Some("stable"));
@@ -137,10 +180,8 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_refused_by_name() {
-        for name in ["allowed-signers", "rollback"] {
-            let error = action(&[(name, "x")]).err().expect("refused");
-            assert!(matches!(error, InputError::NotYet { name: refused, .. } if refused == name), "{error}");
-        }
+        let error = action(&[("allowed-signers", "x")]).err().expect("refused");
+        assert!(matches!(error, InputError::NotYet { name: "allowed-signers", .. }), "{error}");
     }
 
     #[test]

@@ -15,7 +15,11 @@ use crate::telling;
 const TOKENS: [&str; 4] = ["FORGEJO_TOKEN", "GITHUB_TOKEN", "ACTIONS_RUNTIME_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"];
 
 /// Secrets by their input's name.
-pub struct Secrets(BTreeMap<&'static str, Secret>);
+pub struct Secrets {
+    given: BTreeMap<&'static str, Secret>,
+    /// The tool's variables that are there and empty: not given, and named where one is missing.
+    empty: Vec<&'static str>,
+}
 
 impl Secrets {
     /// Takes them. Only while there is a single thread.
@@ -32,35 +36,39 @@ impl Secrets {
 
     /// Sorts variables by the input that they are for. Empty ones were not given, and the action's own come first.
     pub(super) fn from_variables(taken: impl IntoIterator<Item = (String, Vec<u8>)>) -> Secrets {
-        let mut taken: BTreeMap<String, Secret> = taken
-            .into_iter()
-            .filter(|(_, value)| !value.is_empty())
-            .map(|(name, value)| (name, Secret::new(value)))
-            .collect();
-        let mut secrets = BTreeMap::new();
+        let mut taken: BTreeMap<String, Secret> =
+            taken.into_iter().map(|(name, value)| (name, Secret::new(value))).collect();
+        let of_the_tool = INPUTS.iter().filter_map(|input| tools_variable(input.name));
+        let empty = of_the_tool.filter(|name| taken.get(*name).is_some_and(Secret::is_empty)).collect();
+        taken.retain(|_, value| !value.is_empty());
+        let mut given = BTreeMap::new();
         for input in INPUTS {
             // The runner's copy under the bare name is wiped, and never read.
             let [own, tools, _] = variables(input.name);
             if let Some(secret) = taken.remove(&own).or_else(|| taken.remove(&tools)) {
-                secrets.insert(input.name, secret);
+                given.insert(input.name, secret);
             }
         }
-        Secrets(secrets)
+        Secrets { given, empty }
     }
 
     /// Hands out each of them, to have it hidden.
     pub fn each(&self, hide: impl FnMut(&str)) {
-        self.0.values().filter_map(Secret::expose_str).for_each(hide);
+        self.given.values().filter_map(Secret::expose_str).for_each(hide);
     }
 
     /// Whether a text holds one of them.
     #[must_use]
     pub fn are_in(&self, text: &str) -> bool {
-        self.0.values().any(|secret| is_in(secret, text))
+        self.given.values().any(|secret| is_in(secret, text))
+    }
+
+    pub(super) fn empty_variable(&self, name: &str) -> Option<&'static str> {
+        tools_variable(name).filter(|variable| self.empty.contains(variable))
     }
 
     pub(super) fn remove(&mut self, name: &str) -> Option<Secret> {
-        self.0.remove(name)
+        self.given.remove(name)
     }
 }
 
@@ -75,9 +83,16 @@ pub(super) fn is_in(secret: &Secret, text: &str) -> bool {
 /// Where an input's secret may be: the action's variable, the tool's, and the bare name under which runners pass each
 /// input to an action without arguments of the caller's. Empty names, which no variable has, for what is no secret.
 fn variables(name: &'static str) -> [String; 3] {
-    match table::find(name).map(|input| input.given) {
-        Some(Given::Secret(tools)) => [table::variable(name), tools.to_owned(), name.to_owned()],
-        _ => [const { String::new() }; 3],
+    match tools_variable(name) {
+        Some(tools) => [table::variable(name), tools.to_owned(), name.to_owned()],
+        None => [const { String::new() }; 3],
+    }
+}
+
+fn tools_variable(name: &str) -> Option<&'static str> {
+    match table::find(name)?.given {
+        Given::Secret(variable) => Some(variable),
+        Given::Anywhere | Given::NotYet => None,
     }
 }
 

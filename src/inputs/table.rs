@@ -83,6 +83,13 @@ pub const INPUTS: &[Input] = &[
         steps: &[Build, Push],
     },
     Input {
+        name: "rollback",
+        help: "Go back to an older version, on purpose: true or false. Needs the key; runs deploy and promote alone.",
+        default: Some("false"),
+        given: Anywhere,
+        steps: &[Deploy],
+    },
+    Input {
         name: "context",
         help: "The directory to build from.",
         default: Some("."),
@@ -252,19 +259,21 @@ pub const INPUTS: &[Input] = &[
         steps: &[Deploy],
     },
     Input { name: "allowed-signers", help: "Who may sign the git tag.", default: None, given: NotYet, steps: &[] },
-    Input {
-        name: "rollback",
-        help: "Ask the host to go back to an older release.",
-        default: None,
-        given: NotYet,
-        steps: &[],
-    },
 ];
 
 /// The input of a name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Input> {
     INPUTS.iter().find(|input| input.name == name)
+}
+
+/// How hints name an input, for the user of the action and that of the tool: a secret is no flag.
+#[must_use]
+pub fn ways(name: &str) -> String {
+    match find(name).map(|input| input.given) {
+        Some(Secret(variable)) => format!("{name} (for the tool: {variable} in the environment)"),
+        _ => name.to_owned(),
+    }
 }
 
 /// The variable in which a runner passes an input to an action: its dashes are kept.

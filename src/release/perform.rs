@@ -83,7 +83,7 @@ pub(super) async fn hand_off(
         tag: &inputs.tag,
         digest: &digest,
         origin: &inputs.origin,
-        rollback: false,
+        rollback: inputs.rollback,
         key: ready.key.as_ref(),
     };
     let (undone, failed) = match deploy::run(needs, stop, log).await {

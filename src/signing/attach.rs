@@ -8,7 +8,7 @@ mod bundle;
 mod layer;
 mod stored;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 use tagship_core::explain::Explain;
@@ -63,18 +63,38 @@ impl Attachment {
     }
 
     /// Puts it beside the image, of whose list this was found a while ago. What is there already is not added again.
-    /// Gives how long it took from reading the list to having written it: zero where nothing was written over.
+    /// Gives the moment from reading the list to having written it; none where nothing was written over.
     pub async fn put(
         &self,
         client: &Client,
         (repository, digest): (&Repository, &Digest),
         found: &Found,
         stored: &Stored,
-    ) -> Result<Duration, AttachError> {
+    ) -> Result<Option<Moment>, AttachError> {
         match self {
             Self::Layer(new) => layer::put(client, (repository, digest), new, found.manifest.as_ref(), stored).await,
             Self::Bundle(new) => bundle::put(client, (repository, digest), new, stored).await,
         }
+    }
+}
+
+/// From when a list was read to when it was written: another signer's change in between was undone.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    read: Instant,
+    written: Instant,
+}
+
+impl Moment {
+    /// That began then, and ends now.
+    fn since(read: Instant) -> Self {
+        Self { read, written: Instant::now() }
+    }
+
+    /// When so many times the moment have passed after it, but no more than this.
+    #[must_use]
+    pub fn passed(self, times: u32, longest: Duration) -> Instant {
+        self.written + ((self.written - self.read) * times).min(longest)
     }
 }
 

@@ -101,7 +101,7 @@ impl Explain for PreflightError {
 /// # Errors
 /// All failures, in the order of the steps.
 pub async fn run(inputs: &mut Inputs, must_be_mount: bool, log: &Log) -> Result<Ready, Vec<Failure>> {
-    let roots = Roots::load(inputs.access.ca.as_deref()).map_err(|error| vec![Failure::new(Code::Usage, error)])?;
+    let roots = Roots::load(inputs.access.authorities()).map_err(|error| vec![Failure::new(Code::Usage, error)])?;
     // A build alone needs no key, and what is not needed is not decrypted.
     let key = inputs.key.take().filter(|_| inputs.steps != [Step::Build]);
     let login = inputs.access.login.take().map(|(user, secret)| Arc::new(Credential::Basic { user, secret }));
@@ -257,15 +257,8 @@ pub fn trust(key: PublicKey, log: Option<&TransparencyLog>) -> Result<Policy, Fa
 /// Why no signature can count under a policy, if that is so.
 #[must_use]
 pub fn doubt(policy: &Policy) -> Option<String> {
-    let key = policy.keys.first().filter(|key| !key.algorithm().is_logged())?;
-    (policy.rekor == Rekor::Required).then(|| {
-        format!(
-            "no signature by {} can count with a transparency log: none records those of {} keys so that it verifies; \
-             use an ECDSA P-256 key, or set tlog to false",
-            key.name(),
-            key.algorithm()
-        )
-    })
+    let doubt = policy.rekor.doubt(&policy.keys)?;
+    Some(format!("{doubt}; use an ECDSA P-256 key, or set tlog to false"))
 }
 
 fn log_key(log: &TransparencyLog) -> Result<PublicKey, Failure> {

@@ -1,7 +1,7 @@
 //! The sign step: signs the registry's digest, has a log record it, puts it beside the image, and reads it back with
 //! the verifier that the host uses.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, try_join_all};
 use jiff::Timestamp;
@@ -156,7 +156,7 @@ pub async fn prepare(
     let payload = annotations.and_then(|annotations| sign::payload(repository, digest, &annotations).ok());
     let is_new = lists.iter().all(|(_, found)| found.attached.is_empty());
     let stored = match payload {
-        Some(payload) if is_new => Stored::ahead(client, repository, &lists, &payload).await,
+        Some(payload) if is_new => Stored::ahead(client, (repository, digest), &lists, &payload).await,
         _ => Stored::default(),
     };
     Ok(Ahead { lists, stored, now })
@@ -264,17 +264,17 @@ impl Place<'_> {
         let Expectation { repository, digest, .. } = self.expected;
         let mut seen: Vec<Seen> = lists.into_iter().map(|(_, found)| Seen { found, verified: None }).collect();
         for attempt in 1..=ATTEMPTS {
-            let (mut window, mut passing) = (Duration::ZERO, None);
+            let (mut until, mut passing) = (None, None);
             let missing = attachments.iter().zip(&seen).filter(|(_, seen)| seen.verified.is_none());
             let put = missing.map(|(one, seen)| one.put(self.client, (repository, digest), &seen.found, &stored));
             for outcome in join_all(put).await {
                 match outcome {
-                    Ok(moment) => window = window.max(moment),
+                    Ok(moment) => until = until.max(moment.map(|moment| moment.passed(WINDOWS, LONGEST_WAIT))),
                     Err(error) if error.is_passing() && attempt < ATTEMPTS => passing = Some(error),
                     Err(error) => return Err(error.into()),
                 }
             }
-            seen = self.read_back(&attachments, (window * WINDOWS).min(LONGEST_WAIT)).await?;
+            seen = self.read_back(&attachments, until).await?;
             let verified: Option<Vec<_>> = seen.iter().map(|seen| seen.verified.clone()).collect();
             if let Some(verified) = verified {
                 for attachment in &attachments {
@@ -294,15 +294,13 @@ impl Place<'_> {
         Err(self.lost())
     }
 
-    /// The signatures as they are in the registry when this time has passed: whoever read a list before it was written
-    /// here has put his own by then, if he is not much slower. All is read at once, and the lists once more at the end.
-    async fn read_back(&self, attachments: &[Attachment], time: Duration) -> Result<Vec<Seen>, SignStepError> {
+    /// The signatures as they are in the registry at this time: whoever read a list before it was written here has put
+    /// his own by then, if he is not much slower. All is read at once, and the lists once more at the end.
+    async fn read_back(&self, attachments: &[Attachment], until: Option<Instant>) -> Result<Vec<Seen>, SignStepError> {
         let all = || try_join_all(attachments.iter().map(|attachment| self.see(attachment)));
-        let (seen, ()) = tokio::join!(all(), tokio::time::sleep(time));
+        let Some(until) = until else { return all().await };
+        let (seen, ()) = tokio::join!(all(), tokio::time::sleep_until(until.into()));
         let seen = seen?;
-        if time.is_zero() {
-            return Ok(seen);
-        }
         let same = try_join_all(seen.iter().map(|seen| self.is_as_found(&seen.found))).await?;
         if same.into_iter().all(|same| same) { Ok(seen) } else { all().await }
     }

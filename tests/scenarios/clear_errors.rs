@@ -15,6 +15,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("handoff_directory_missing", handoff_directory_missing),
     ("handoff_not_mounted", handoff_not_mounted),
     ("no_companion_there", no_companion_there),
+    ("a_companion_that_does_not_run", a_companion_that_does_not_run),
+    ("a_companion_that_hangs_after_its_claim", a_companion_that_hangs_after_its_claim),
     ("wrong_key_password", wrong_key_password),
     ("containerfile_that_fails", containerfile_that_fails),
     ("bad_yaml", bad_yaml),
@@ -73,6 +75,53 @@ fn handoff_not_mounted(host: &Host) {
 
 fn no_companion_there(host: &Host) {
     fails(host, 6, &["companion", "hint:"], |r| r.edit("mkdir -p /tmp/empty").flag("handoff", "/tmp/empty"));
+}
+
+fn a_companion_that_does_not_run(host: &Host) {
+    let before = host.baseline();
+    let units = "tagship@demo.path tagship@demo.timer";
+    let _stopped = host.changed(&format!("systemctl --user stop {units}"), &format!("systemctl --user start {units}"));
+    let ran = deploy_again(host).run().exits(6).within(Duration::from_secs(45)).says("no companion").says("hint:");
+    // It is given the time that a busy host needs.
+    assert!(ran.took > Duration::from_secs(28), "{:?}", ran.took);
+    host.app("! ls ~/tagship/demo/deploy-request.* 2>/dev/null").ok();
+    assert_eq!(before, host.state());
+}
+
+fn a_companion_that_hangs_after_its_claim(host: &Host) {
+    let before = host.baseline();
+    // It stops itself when it begins with something, which it has claimed by then: while that unit starts, and not while
+    // the manager is being asked to start one, whose answer would be late afterwards.
+    // The first service, beside which nothing is waited for: a stopped clock makes no other one late.
+    let _slow = crate::hazards::slow_to_start(host, "demo-web");
+    let kill = "systemctl --user kill --kill-whom=main -s";
+    let release = host.release();
+    let tag = release.tag();
+    let job = release.background("~/job.log");
+    {
+        let _goes_on = host.changed("true", &format!("{kill} CONT tagship@demo.service || true"));
+        host.app(&format!(
+            "{job}
+             timeout 60 grep -q -m 1 'demo-web.*restarts with image' < <(tail -n +1 -F ~/job.log 2>/dev/null)
+             timeout 20 bash -c 'until [[ $(systemctl --user show -p SubState --value demo-web) == start-pre ]]; do sleep 0.02; done' || exit
+             {kill} STOP tagship@demo.service
+             code=0; wait $job || code=$?; cat ~/job.log; rm ~/job.log; exit $code"
+        ))
+        .exits(6)
+        .within(Duration::from_secs(60))
+        .says("claimed the request, and then showed no life")
+        .says("hint:");
+    }
+    // Once it goes on it ends what it began, and the job that runs again is green.
+    host.app("timeout 60 systemctl --user start tagship@demo.service").ok();
+    host.release().of(&tag).run().ok().says("unchanged");
+    assert_ne!(before.image(), host.state().healthy().image());
+}
+
+/// Asks for what runs already, and for nothing else.
+fn deploy_again(host: &Host) -> Release<'_> {
+    let version = host.app("jq -r .running.tag ~/tagship/demo/deploy-host").ok();
+    host.release().of(version.trimmed()).steps("deploy")
 }
 
 fn wrong_key_password(host: &Host) {

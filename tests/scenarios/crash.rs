@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use tagship_tests::crash::{self, Attempt, Cut, Ground};
+use tagship_tests::crash::{self, Attempt, Cut, Cuts, Ground};
 use tagship_tests::{Host, Scenario, suite_on};
 
 fn main() -> ExitCode {
@@ -12,11 +12,14 @@ fn main() -> ExitCode {
 
 const SCENARIOS: &[Scenario] = &[
     // Two halves, since each takes as long as all the others.
-    ("killed_at_each_odd_place_of_a_deploy", |host| killed_at_each_place_of_a_deploy(host, 1)),
-    ("killed_at_each_even_place_of_a_deploy", |host| killed_at_each_place_of_a_deploy(host, 2)),
-    ("killed_at_each_place_of_a_rollback", killed_at_each_place_of_a_rollback),
-    ("the_power_fails_in_each_phase", the_power_fails_in_each_phase),
-    ("the_action_is_killed_around_each_step", the_action_is_killed_around_each_step),
+    ("h11_killed_at_each_odd_place_of_a_deploy", |host| killed_at_each_place_of_a_deploy(host, 1)),
+    ("h11_killed_at_each_even_place_of_a_deploy", |host| killed_at_each_place_of_a_deploy(host, 2)),
+    ("h11_killed_at_each_place_of_a_rollback", killed_at_each_place_of_a_rollback),
+    ("h11_killed_at_each_odd_place_of_a_recovery", |host| killed_at_each_place_of_a_recovery(host, 1)),
+    ("h11_killed_at_each_even_place_of_a_recovery", |host| killed_at_each_place_of_a_recovery(host, 2)),
+    ("a_rollback_by_hand_killed_at_each_place", a_rollback_by_hand_killed_at_each_place),
+    ("h16_the_power_fails_in_each_phase", the_power_fails_in_each_phase),
+    ("the_action_is_killed_at_each_place", the_action_is_killed_at_each_place),
 ];
 
 /// A deploy passes more places than this, unless the failpoints are not there at all.
@@ -24,7 +27,7 @@ const FEWEST: u32 = 50;
 
 fn killed_at_each_place_of_a_deploy(host: &Host, first: u32) {
     let ground = Ground::prepare(host);
-    let cuts = cut_from(first, 2, |at| ground.attempt(ground.other(), Some((Cut::Kill, &at.to_string()))));
+    let cuts = cut_from(first, 2, |at| ground.attempt(ground.other(), Some((Cut::Kill, &*at.to_string()))));
     assert!(cuts.len() as u32 * 2 > FEWEST, "only {} cuts", cuts.len());
     // Both ends are seen: what was cut off goes back, and from the proof on it stays.
     let answered = |word: &str| cuts.iter().any(|attempt| attempt.answer.starts_with(word));
@@ -35,8 +38,28 @@ fn killed_at_each_place_of_a_rollback(host: &Host) {
     let ground = Ground::prepare(host);
     let whole = ground.attempt("bad", None).answered("fail ");
     let first = whole.place("Place(Back");
-    let cuts = cut_from(first, 1, |at| ground.attempt("bad", Some((Cut::Kill, &at.to_string()))).answered("fail "));
+    let cuts = cut_from(first, 1, |at| ground.attempt("bad", Some((Cut::Kill, &*at.to_string()))).answered("fail "));
     assert!(cuts.len() > 15, "only {} cuts", cuts.len());
+}
+
+/// The run that ends what was cut off is killed as well, and the one after it ends both.
+fn killed_at_each_place_of_a_recovery(host: &Host, first: u32) {
+    let ground = Ground::prepare(host);
+    // In the second group: the way back is as long as it gets.
+    let deploy = Some((Cut::Kill, "begins Probe(Forward, 2)"));
+    let cuts = cut_from(first, 2, |at| {
+        let recovery = Some(&*at.to_string());
+        let other = ground.other();
+        ground.attempt(other, Cuts { deploy, recovery, ..Cuts::default() }).answered("fail ")
+    });
+    assert!(cuts.len() > 10, "only {} cuts", cuts.len());
+}
+
+fn a_rollback_by_hand_killed_at_each_place(host: &Host) {
+    let ground = Ground::prepare(host);
+    ground.attempt(ground.other(), None).answered("ok ");
+    let cuts = (1..).take_while(|at| ground.roll_back(*at)).count();
+    assert!(cuts > 20, "only {cuts} cuts");
 }
 
 /// Cuts off one attempt after the other, until one ends before the place of its cut.
@@ -64,21 +87,42 @@ fn the_power_fails_in_each_phase(host: &Host) {
         // Before any service is started its name stands for what was proven; where none had moved there is nothing to do.
         let moved = names.text.contains("stands for image");
         assert_eq!(moved, !matches!(phase, "pulling" | "proven"), "{phase}: {}", names.text);
+        names_before_services(host, phase);
+    }
+    // Killed at boot as well, at each name: the companion's own run puts everything back all the same.
+    for service in ["demo-web", "demo-worker", "demo-beat"] {
+        let moves = format!("moves localhost/demo:{service}");
+        let (deploy, at_boot) = (Some((Cut::Power, "begins Probe(Forward, 2)")), Some(&*moves));
+        let attempt = ground.attempt(ground.other(), Cuts { deploy, at_boot, ..Cuts::default() });
+        assert!(attempt.cut && attempt.answer.contains("Outcome: interrupted\n"), "{moves}: {attempt:#?}");
+        host.app("systemctl --user is-active tagship-recover@demo").ok();
     }
 }
 
+/// Requires that no service began to start before the names were back: none ran what was not proven, not for a moment.
+fn names_before_services(host: &Host, phase: &str) {
+    // Both clocks are the kernel's. The first message of this boot that a unit starts has the id SD_MESSAGE_UNIT_STARTING.
+    let back = host.app("systemctl --user show -P ActiveEnterTimestampMonotonic tagship-recover@demo").ok();
+    let back: u64 = back.trimmed().parse().unwrap();
+    let starts = host.root(
+        "for service in demo-web demo-worker demo-beat; do
+           journalctl --boot USER_UNIT=$service.service MESSAGE_ID=7d4958e842da4a758f6c1cdc7b36dcc5 -o json --no-pager |
+             head -n 1 | jq -r .__MONOTONIC_TIMESTAMP
+         done",
+    );
+    let starts: Vec<u64> = starts.ok().text.lines().map(|line| line.parse().unwrap()).collect();
+    assert!(starts.len() == 3 && back > 0, "{phase}: {starts:?}");
+    assert!(starts.iter().all(|start| *start > back), "{phase}: the names were back at {back}, the starts: {starts:?}");
+}
+
 /// Whoever runs the job again gets the release that the first run began, or one that was finished meanwhile.
-fn the_action_is_killed_around_each_step(host: &Host) {
+fn the_action_is_killed_at_each_place(host: &Host) {
     let ground = Ground::prepare(host);
     let places = ground.release(&host.next_version(), None).passed;
-    let steps = ["build", "push", "sign", "deploy", "promote"];
-    let around = |place: &str| {
-        let step = place.strip_prefix("begins ").or_else(|| place.strip_prefix("has done "));
-        step.is_some_and(|step| steps.contains(&step)) || place.starts_with("has put deploy-request")
-    };
-    let cuts: Vec<_> = (1..).zip(&places).filter(|(_, place)| around(place)).collect();
-    assert_eq!(cuts.len(), 2 * steps.len() + 1, "{places:#?}");
-    for (at, place) in cuts {
+    for place in ["begins build", "has done promote", "puts deploy-request", "has put deploy-request", "puts /v2/"] {
+        assert!(places.iter().any(|passed| passed.starts_with(place)), "{place}: {places:#?}");
+    }
+    for (at, place) in (1..).zip(&places) {
         let tag = host.next_version();
         let killed = ground.release(&tag, Some(at));
         killed.ran.exits(137);

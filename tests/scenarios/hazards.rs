@@ -7,19 +7,21 @@ pub(crate) mod answers;
 pub(crate) mod burst;
 pub(crate) mod companion;
 pub(crate) mod directory;
+pub(crate) mod durable;
 pub(crate) mod faults;
 pub(crate) mod health;
 pub(crate) mod images;
 pub(crate) mod outages;
 pub(crate) mod systemd;
 pub(crate) mod units;
+pub(crate) mod versions;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tagship_tests::{Host, IMAGE, Mend, Ran};
+use tagship_tests::{Host, IMAGE, Mend, Ran, SERVED, Version};
 
 /// What every script here begins with.
 const SHELL: &str = r#"set -eu
@@ -28,10 +30,6 @@ boot=$(cat /proc/sys/kernel/random/boot_id) until=$(date -u -d '+10 min' +%FT%TZ
 # full ID TAG DIGEST: the bytes of a request. put ID TAG DIGEST: puts it as any program with the mount can.
 full() { printf '%s\n' "$2" "Request: $1" "Image: registry.test:5000/chris/demo" "Digest: $3" "Not-After: $until" "Boot: $boot"; }
 put() { full "$@" >".new-$1"; mv -n ".new-$1" "deploy-request.$1"; }
-# Waits for the end of the run that the path unit started, or of one that begins now.
-served() {
-  timeout 60 systemctl --user start tagship@demo.service || { journalctl --user -u tagship@demo -n 9 -o cat --no-pager; exit 1; }
-}
 # await CONDITION: until a change in this directory makes it true.
 await() {
   local line deadline=$((SECONDS + 30))
@@ -50,19 +48,12 @@ running=$(jq -r .running.digest deploy-host) version=$(jq -r .running.tag deploy
 
 /// Runs a script in the hand-off directory.
 fn shell(host: &Host, script: &str) -> Ran {
-    host.app(&format!("{SHELL}{script}"))
+    host.app(&format!("{SHELL}{SERVED}{script}"))
 }
 
 /// An identifier for a request.
 fn id() -> String {
     ulid::Ulid::generate().to_string()
-}
-
-/// A signed image in the registry.
-#[derive(Clone, Debug)]
-struct Version {
-    tag: String,
-    digest: String,
 }
 
 /// Versions that are deployed by request alone: two good ones and three that die at once, each newer than the one before.
@@ -84,15 +75,9 @@ impl Versions {
         if let Some(versions) = find() {
             return versions;
         }
-        let build = |release: tagship_tests::Release<'_>| {
-            let tag = release.tag();
-            release.steps("build,push,sign").run().ok();
-            let digest = host.digest(&tag).expect("the pushed version");
-            Version { tag, digest }
-        };
         let versions = Versions {
-            good: [(); 2].map(|()| build(host.release())),
-            bad: [(); 3].map(|()| build(host.release().crashing())),
+            good: [(); 2].map(|()| host.release().signed()),
+            bad: [(); 3].map(|()| host.release().crashing().signed()),
         };
         let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
         made.get_or_insert_default().insert(host.directory(), versions.clone());
@@ -126,7 +111,12 @@ fn any_order(host: &Host) -> Mend<'_> {
 
 /// Makes each restart of demo-worker take a second longer, so that something can happen in it.
 fn slow(host: &Host) -> Mend<'_> {
-    let directory = "~/.config/systemd/user/demo-worker.service.d";
+    slow_to_start(host, "demo-worker")
+}
+
+/// Makes each start of a service take a second longer.
+pub(crate) fn slow_to_start<'a>(host: &'a Host, service: &str) -> Mend<'a> {
+    let directory = format!("~/.config/systemd/user/{service}.service.d");
     host.changed(
         &format!("mkdir -p {directory}; printf '[Service]\\nExecStartPre=/bin/sleep 1\\n' >{directory}/slow.conf; systemctl --user daemon-reload"),
         &format!("rm -r {directory}; systemctl --user daemon-reload"),

@@ -4,18 +4,21 @@
 //! what it broke.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod bounds;
 mod build;
 mod clear_errors;
 mod hazards;
 mod interop;
 mod keys;
 mod operate;
+mod parties;
 mod plain;
 mod policy;
 mod refusals;
 mod release;
 mod rollback;
 mod rotation;
+mod two_users;
 
 use std::process::ExitCode;
 
@@ -30,18 +33,22 @@ fn main() -> ExitCode {
             build::SCENARIOS,
             interop::SCENARIOS,
             refusals::SCENARIOS,
+            bounds::SCENARIOS,
             rollback::SCENARIOS,
             operate::SCENARIOS,
+            parties::SCENARIOS,
             plain::SCENARIOS,
             policy::SCENARIOS,
             clear_errors::SCENARIOS,
             keys::SCENARIOS,
             rotation::SCENARIOS,
+            two_users::SCENARIOS,
             hazards::action::SCENARIOS,
             hazards::amid::SCENARIOS,
             hazards::answers::SCENARIOS,
             hazards::burst::SCENARIOS,
             hazards::companion::SCENARIOS,
+            hazards::durable::SCENARIOS,
             hazards::directory::SCENARIOS,
             hazards::faults::SCENARIOS,
             hazards::health::SCENARIOS,
@@ -49,6 +56,7 @@ fn main() -> ExitCode {
             hazards::outages::SCENARIOS,
             hazards::systemd::SCENARIOS,
             hazards::units::SCENARIOS,
+            hazards::versions::SCENARIOS,
         ]
         .concat(),
     )

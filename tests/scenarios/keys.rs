@@ -1,6 +1,6 @@
 //! The trusted keys of a host: in whose hands they must be, under the units that are shipped, and which ones count.
 
-use tagship_tests::{Host, IMAGE, Ran, Scenario};
+use tagship_tests::{Host, IMAGE, Ran, Scenario, Version};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("a_key_in_anybody_elses_hands_is_refused_until_its_hint_is_followed", hands),
@@ -21,6 +21,7 @@ struct Mended<'a>(&'a Host);
 impl Drop for Mended<'_> {
     fn drop(&mut self) {
         trust(self.0, KEY);
+        self.0.app(&format!("sed -i '/^  rekor-keys: /d' {CONFIG}"));
         self.0.root(&format!(
             "rm -rf {DIR} /etc/tagship /home/app/keys /tmp/key.pub; chown root:root /etc/containers; chmod go-w /etc/containers"
         ));
@@ -51,6 +52,18 @@ fn hands(host: &Host) {
     let tag = release.tag();
     release.run().ok();
     let before = host.state().healthy();
+    // The key of a log is trusted as much.
+    let file = format!("{DIR}/rekor.pub");
+    host.root(&format!("install -D -m 644 {KEY} {file}; chown app {file}")).ok();
+    host.app(&format!("sed -i 's#^  keys: .*#&\\n  rekor-keys: [{file}]#' {CONFIG}")).ok();
+    ask(host, &tag)
+        .says("Outcome: refused")
+        .says("Kind: not-root-owned")
+        .says("`verify.rekor-keys`")
+        .says(&format!("the file {file} belongs to uid 1000"));
+    host.root(&format!("chown root:root {file}")).ok();
+    ask(host, &tag).says("Outcome: unchanged");
+    host.app(&format!("sed -i '/^  rekor-keys: /d' {CONFIG}")).ok();
     // A list that lets the user write one more file shows in its mode: struct posix_acl_xattr of linux/posix_acl_xattr.h,
     // by setxattr(2).
     let list = r#"perl -e '
@@ -167,10 +180,7 @@ fn key(host: &Host, name: &str, options: &str) -> String {
 
 /// Pushes a new version and signs it with OpenSSL and cosign, as a key of any kind can be used.
 fn signed(host: &Host, key: &str, sign: &str) -> (String, String) {
-    let release = host.release().steps("build,push");
-    let tag = release.tag();
-    release.run().ok();
-    let digest = host.digest(&tag).unwrap();
+    let Version { tag, digest } = host.release().unsigned();
     host.app(&format!(
         "set -e; cd $(mktemp -d); export DOCKER_CONFIG=$PWD; cp ~/ci-auth.json config.json
          cosign generate -a tag={tag} -a repository={IMAGE} {IMAGE}@{digest} >payload

@@ -18,6 +18,9 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 /// This machine's program that makes the faults.
 const PROXY: &str = env!("CARGO_BIN_EXE_fault-proxy");
 
+/// What a log is given to recover between four tries: 0.5, 1 and 3 s.
+const PAUSES: Duration = Duration::from_millis(500 + 1000 + 3000);
+
 /// What a signature is recorded by.
 const POST: &str = "POST /api/v1/log/entries HTTP/1.1";
 
@@ -104,7 +107,8 @@ fn a_refusal_is_not_asked_again(host: &Host) {
 
 fn a_log_that_stays_down_is_named(host: &Host) {
     let (image, ran, seen) = sign(host, &vec![Fault::Status(502); 4]);
-    ran.exits(5).says("the transparency log http://127.0.0.1:").says("answered 502").says("hint:");
+    let ran = ran.exits(5).says("the transparency log http://127.0.0.1:").says("answered 502").says("hint:");
+    assert!(ran.took >= PAUSES, "asked again without a pause: {:?}", ran.took);
     assert_eq!(seen, vec![line(&Fault::Status(502), POST); 4]);
     unsigned(host, &image);
 }

@@ -1,32 +1,25 @@
 //! The plain form, against counterparts that are shell: a requester, and a bridge of path unit and deploy script.
 
-use tagship_tests::Host;
-
-use tagship_tests::Scenario;
+use tagship_tests::{Host, IMAGE, SERVICES, Scenario};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("shell_requester_is_served", shell_requester_is_served),
     ("h03_what_is_no_tag_is_refused_in_both_forms", h03_what_is_no_tag_is_refused_in_both_forms),
     ("action_releases_through_a_shell_bridge", action_releases_through_a_shell_bridge),
     ("action_puts_the_moving_tag_back_when_the_bridge_fails", action_puts_the_moving_tag_back_when_the_bridge_fails),
+    ("a_moving_tag_that_was_put_back_takes_the_host_back_where_it_may", moving_tag_put_back),
+    ("one_shared_name_for_all_services_still_works", one_shared_name),
 ];
 
-/// What a shell pipeline does to ask, waiting for the companion's run instead of polling.
+/// The first line of the answer to what a shell pipeline asks.
 fn ask(host: &Host, content: &str) -> String {
-    host.app(&format!(
-        "cd ~/tagship/demo && rm -f deploy-status && printf -- '{content}' >deploy-trigger && systemctl --user start tagship@demo.service && head -n 1 deploy-status"
-    ))
-    .ok()
-    .trimmed()
-    .to_owned()
+    host.ask_plainly(content).ok().text.lines().next().unwrap_or_default().to_owned()
 }
 
 fn shell_requester_is_served(host: &Host) {
     let before = host.baseline();
-    let release = host.release();
-    let tag = release.tag();
-    release.steps("build,push,sign").run().ok();
-    assert_eq!(ask(host, &format!("{tag}\\n")), format!("ok {tag}"));
+    let tag = host.release().signed().tag;
+    assert_eq!(ask(host, &format!("{tag}\n")), format!("ok {tag}"));
     let after = host.state().healthy();
     assert_ne!(before.image(), after.image());
     // The moving tag is the requester's to move; the next release of the action does.
@@ -36,7 +29,7 @@ fn shell_requester_is_served(host: &Host) {
 
 fn h03_what_is_no_tag_is_refused_in_both_forms(host: &Host) {
     let before = host.baseline();
-    for content in ["", "bad\\nok pwn\\n", "-x", "../../etc/passwd", "v1 v2", "v1\\033[2J"] {
+    for content in ["", "bad\nok pwn\n", "-x", "../../etc/passwd", "v1 v2", "v1\u{1b}[2J"] {
         assert_eq!(ask(host, content), "fail invalid", "{content:?}");
         host.app("grep ^ok ~/tagship/demo/deploy-status").exits(1);
     }
@@ -89,4 +82,88 @@ systemctl --user daemon-reload && systemctl --user start bridge.path"#
     .ok();
     body(host);
     host.app("systemctl --user stop bridge.path; rm -r ~/bridge ~/.config/systemd/user/bridge.*; systemctl --user daemon-reload").ok();
+}
+
+/// The way back that shell pipelines have: pull the older version, tag it, push it as the moving tag, write the trigger.
+fn moving_tag_put_back(host: &Host) {
+    host.baseline();
+    let older = host.release();
+    let older_tag = older.tag();
+    older.run().ok();
+    let before = host.state().healthy();
+    let newer = host.release();
+    let tag = newer.tag();
+    newer.run().ok();
+    let after = host.state().healthy();
+    let put_back = |version: &str| {
+        host.app(&format!(
+            "podman pull --quiet {IMAGE}:{version} && podman tag {IMAGE}:{version} {IMAGE}:stable &&
+             podman push --quiet --authfile ~/ci-auth.json {IMAGE}:stable"
+        ))
+        .ok()
+    };
+    put_back(&older_tag);
+    assert_eq!(host.digest("stable"), before.moving, "Podman pushed what it had pulled under another digest");
+    // By default the host does not follow, and says how it is done.
+    ask(host, &older_tag);
+    host.app("cat ~/tagship/demo/deploy-status").ok().says("Kind: downgrade").says("tagship-host rollback");
+    assert_eq!(after.services, host.state().services);
+    let _follows = host.configured(r"sed -i 's/^verify:/verify:\n  downgrade: moving-tag/' demo.yaml");
+    assert_eq!(ask(host, &older_tag), format!("ok {older_tag}"));
+    assert_eq!(before.image(), host.state().healthy().image());
+    // Only what the moving tag names: a trigger alone takes nobody anywhere, and so does the version that was left.
+    ask(host, &tag);
+    host.app("cat ~/tagship/demo/deploy-status").ok().says("Kind: held");
+    put_back(&tag);
+    assert_eq!(ask(host, "stable"), "ok stable");
+    assert_eq!(after.image(), host.state().healthy().image());
+}
+
+/// All Quadlets run the registry's moving tag, as before there were local names.
+fn one_shared_name(host: &Host) {
+    let before = host.baseline();
+    let services = SERVICES.join(" ");
+    let (units, drop_ins) = ("~/.config/containers/systemd", "~/.config/systemd/user");
+    let guard = include_str!("../../examples/quadlets/guard.conf");
+    let shared = host.changed(
+        &format!(
+            "cp -r {units} ~/quadlets; cd {units}; podman tag {image} {IMAGE}:stable
+             for s in {services}; do
+               sed -i 's#^Image=.*#Image={IMAGE}:stable#; s#^Pull=.*#Pull=missing#' $s.container
+               mkdir -p {drop_ins}/$s.service.d; cat >{drop_ins}/$s.service.d/guard.conf <<'EOF'\n{guard}\nEOF
+             done
+             systemctl --user daemon-reload; systemctl --user restart {services}; for s in {services}; do podman healthcheck run $s; done",
+            image = before.image()
+        ),
+        &format!(
+            "rm -r {units}; mv ~/quadlets {units}; for s in {services}; do rm {drop_ins}/$s.service.d/guard.conf; done
+             image=$(podman image inspect --format '{{{{.Id}}}}' {IMAGE}:stable)
+             for s in {services}; do podman tag $image localhost/demo:$s; done
+             systemctl --user daemon-reload; systemctl --user reset-failed {services}; systemctl --user restart {services}"
+        ),
+    );
+    let _config = host.configured("sed -i '/^local-image:/d' demo.yaml");
+    let release = host.release();
+    let tag = release.tag();
+    release.run().ok().says("has Pull=missing").says("use Pull=never");
+    let after = host.state().healthy();
+    assert_ne!(before.image(), after.image());
+    host.app(&format!("podman image inspect --format '{{{{.Id}}}}' {IMAGE}:stable")).ok().says(after.image());
+    // A failing one comes back as a whole, and the shared name with it.
+    host.release().unhealthy().run().exits(1).says("rolled-back");
+    assert_eq!(after.image(), host.state().healthy().image());
+    // What any build on this host can do to the shared name: the guard starts nothing of it.
+    {
+        let _moved = host.changed(
+            &format!("printf 'FROM localhost/base:1\\nRUN echo built >/x\\n' | podman build -q --format docker -t {IMAGE}:stable -"),
+            &format!(
+                "podman tag {} {IMAGE}:stable; systemctl --user reset-failed demo-flower; systemctl --user restart demo-flower",
+                after.image()
+            ),
+        );
+        host.app("systemctl --user restart demo-flower").exits(1);
+        host.app("journalctl --user -u demo-flower -n 30 -o cat --no-pager").ok().says("demo-flower is not started");
+    }
+    host.app("tagship-host status demo; podman healthcheck run demo-flower").ok().says(&tag);
+    drop(shared);
 }

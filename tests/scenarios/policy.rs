@@ -13,6 +13,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("a_policy_that_podman_cannot_read_is_refused", unreadable),
     ("a_policy_with_several_keys_is_enforced", several_keys),
     ("a_policy_for_a_podman_without_sigstore_is_never_written", without_sigstore),
+    ("a_policy_that_is_shown_to_an_old_podman_says_so", doubted),
     ("a_policy_is_not_written_untried_for_an_old_podman", untried_and_old),
     ("a_policy_that_fails_where_it_is_written_is_taken_back", second_check),
     ("a_policy_that_somebody_changed_meanwhile_is_left_to_him", meddled),
@@ -110,10 +111,8 @@ fn proven(host: &Host) -> String {
 /// That digest, and one of an image in the same repository that nobody signed. It has bytes of its own: other scenarios
 /// sign what they push.
 fn signed_and_unsigned(host: &Host) -> (String, String) {
-    let unsigned = host.release().steps("build,push");
-    let tag = unsigned.tag();
-    unsigned.run().ok();
-    (proven(host), host.digest(&tag).unwrap())
+    let unsigned = host.release().unsigned();
+    (proven(host), unsigned.digest)
 }
 
 fn pull(host: &Host, digest: &str) -> Ran {
@@ -147,8 +146,12 @@ fn shown_only(host: &Host) {
         .ok()
         .says("podman pulls it");
     // What nobody could read is not written, whoever could not.
-    for nowhere in [">/dev/full", "| true; exit ${PIPESTATUS[0]}"] {
-        policy(host, &format!("--write {nowhere}")).exits(1).says("cannot write to standard output").says("hint:");
+    // A reader that has ended before there is anything to read.
+    for nowhere in ["exec 4>/dev/full", "exec 4> >(true); wait $!"] {
+        host.app(&format!("{nowhere}; tagship-host policy demo --write >&4"))
+            .exits(1)
+            .says("cannot write to standard output")
+            .says("hint:");
         assert_eq!(before, traces(host), "{nowhere}");
     }
 }
@@ -285,6 +288,21 @@ fn without_sigstore(host: &Host) {
     let (ran, [before, after]) = bare.with_podman(case, "--write");
     assert_eq!(before, after);
     ran.exits(1).says("nothing was written").says("built without sigstore signatures").says("hint: Debian 12's Podman");
+}
+
+/// What is only shown may be copied by hand.
+fn doubted(host: &Host) {
+    const DOUBT: &str = "may be built without sigstore signatures";
+    for (case, said) in [("echo 4.3.1", true), ("echo 4.4.0", false), ("exit 1", false)] {
+        let bare = bare(host);
+        let (ran, [before, after]) = bare.with_podman(&format!("*' version '*) {case}"), "");
+        assert_eq!(before, after);
+        let ran = ran.ok().says("\"sigstoreSigned\"").says("nothing was written");
+        match said {
+            true => ran.says("warning: this is Podman 4.3, which").says(DOUBT).says("hint: Debian 12's Podman"),
+            false => ran.never_says(DOUBT).never_says("warning:"),
+        };
+    }
 }
 
 fn untried_and_old(host: &Host) {

@@ -6,9 +6,10 @@ use tagship_tests::Scenario;
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("release_reaches_every_service", release_reaches_every_service),
+    ("h12_the_registrys_digest_is_signed", h12_the_registrys_digest_is_signed),
     ("release_again_is_unchanged", release_again_is_unchanged),
     ("version_tag_with_other_content_is_refused", version_tag_with_other_content_is_refused),
-    ("older_version_is_refused", older_version_is_refused),
+    ("h14_an_old_workflow_run_again_is_refused", h14_an_old_workflow_run_again),
     ("secrets_stay_out_of_log_and_files", secrets_stay_out_of_log_and_files),
     ("outputs_are_written_for_the_next_step", outputs_are_written_for_the_next_step),
     ("reboot_keeps_what_was_deployed", reboot_keeps_what_was_deployed),
@@ -35,6 +36,31 @@ fn release_reaches_every_service(host: &Host) {
     host.app("tagship-host status demo").ok().says(&tag).says(&digest["sha256:".len()..][..12]);
 }
 
+fn h12_the_registrys_digest_is_signed(host: &Host) {
+    host.baseline();
+    let release = host.release().steps("build,push,sign");
+    let tag = release.tag();
+    let digests =
+        format!("podman image inspect --format '{{{{range .RepoDigests}}}}{{{{.}}}} {{{{end}}}}' {IMAGE}:{tag}");
+    // The engine compresses the layers anew when it pushes, so what it called the image before is no digest of the registry.
+    host.release().of(&tag).steps("build").run().ok();
+    let local = host.app(&digests).ok();
+    release.run().ok();
+    let digest = host.digest(&tag).expect("the pushed version");
+    assert!(!local.text.contains(&digest), "the registry's digest was known before the push: {}", local.text);
+    let own: Vec<&str> =
+        local.text.split_whitespace().filter_map(|name| name.rsplit_once('@')).map(|(_, digest)| digest).collect();
+    assert!(!own.is_empty(), "the engine kept no digest of its own");
+    let signature = |digest: &str| {
+        host.app(&format!("skopeo inspect --raw docker://{IMAGE}:{}.sig", digest.replace(':', "-"))).code == 0
+    };
+    assert!(signature(&digest));
+    assert!(own.iter().all(|own| !signature(own)), "{own:?}");
+    // What is signed can be pulled by just that digest.
+    host.app(&format!("skopeo inspect --raw docker://{IMAGE}@{digest} >/dev/null && podman pull -q {IMAGE}@{digest}"))
+        .ok();
+}
+
 fn release_again_is_unchanged(host: &Host) {
     host.baseline();
     let release = host.release();
@@ -56,14 +82,20 @@ fn version_tag_with_other_content_is_refused(host: &Host) {
     assert_eq!(before, host.state());
 }
 
-fn older_version_is_refused(host: &Host) {
+fn h14_an_old_workflow_run_again(host: &Host) {
     host.baseline();
     let older = host.release();
     let tag = older.tag();
     older.run().ok();
     host.release().run().ok();
     let before = host.state().healthy();
-    host.release().of(&tag).run().exits(1).says("downgrade").says("rollback");
+    host.release()
+        .of(&tag)
+        .run()
+        .exits(1)
+        .says("downgrade")
+        .says(&format!("`tagship-host rollback demo {tag}`"))
+        .says("a rollback request signed");
     assert_eq!(before, host.state());
 }
 

@@ -63,10 +63,10 @@ fn h38_a_stopped_service_stays_stopped(host: &Host) {
 fn killed_companion(host: &Host) {
     let before = host.baseline();
     // Unhealthy, so that the companion is still at work after the first restart.
-    let script = host.release().unhealthy().script().replace('\'', "'\\''");
+    let release = host.release().unhealthy().command();
     host.app(&format!(
         "rm -f /tmp/killed.*; touch /tmp/killed.log
-         (bash -c '{script}' >>/tmp/killed.log 2>&1; echo $? >/tmp/killed.code) &
+         ({release} >>/tmp/killed.log 2>&1; echo $? >/tmp/killed.code) &
          grep -q -m 1 'demo-web: has restarted' < <(tail --pid=$! -n +1 -F /tmp/killed.log)
          kill -9 $(systemctl --user show --property MainPID --value tagship@demo.service)
          wait; cat /tmp/killed.log; exit $(cat /tmp/killed.code)"

@@ -4,8 +4,14 @@
 
 use tagship_tests::{Host, IMAGE, Release, Scenario};
 
-pub(crate) const SCENARIOS: &[Scenario] =
-    &[("the_release_key_is_rotated_as_the_example_says", rotated), ("a_leaked_key_is_worthless_at_once", leaked)];
+use crate::hazards::versions::without_state;
+
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    ("the_release_key_is_rotated_as_the_example_says", rotated),
+    ("a_leaked_key_is_worthless_at_once", leaked),
+    ("what_a_revoked_key_signed_is_not_put_back", revoked),
+    ("what_a_revoked_key_signed_is_not_put_back_with_lost_state_either", revoked_and_lost),
+];
 
 /// What the scenarios do is in that file. A step that restarts something, or whose words changed, fails here.
 const GUIDE: &str = include_str!("../../examples/rotation/README.md");
@@ -89,7 +95,7 @@ impl Rotation<'_> {
 impl Drop for Rotation<'_> {
     fn drop(&mut self) {
         let host = self.0;
-        host.root("install -m 644 /home/app/cosign.pub /etc/containers/cosign-app.pub; rm -f /etc/containers/cosign-demo-2.pub");
+        host.root("install -m 644 /home/app/cosign.pub /etc/containers/cosign-app.pub; rm -rf /etc/tagship /etc/containers/cosign-demo-2.pub");
         host.app(
             "systemctl --user stop visitor; rm -rf ~/new ~/visits
              sed -i 's#^  keys:.*#  keys: [/etc/containers/cosign-app.pub]#' ~/.config/tagship/demo.yaml",
@@ -174,6 +180,56 @@ fn leaked(host: &Host) {
     host.app(&format!("tagship-host rollback demo {earlier_tag}")).ok();
     rotation.new_key(host.release()).run().ok();
     host.state().healthy();
+}
+
+/// What runs was signed with a key that is revoked since: its version, and the rotation that is under way.
+fn with_a_revoked_key(host: &Host) -> (String, Rotation<'_>) {
+    host.baseline();
+    let stolen = host.release();
+    let stolen_tag = stolen.tag();
+    stolen.run().ok();
+    let rotation = Rotation::begin(host);
+    rotation.quietly("the key is out of use, and on the list", || {
+        rotation.step("1.", "");
+        rotation.step("2.", "");
+        rotation.step("The list of revoked keys", "");
+        // It counts nowhere, although the user's file still names it.
+        host.release().run().exits(1).says("revoked-key").says("/etc/containers/cosign-app.pub, is revoked");
+    });
+    (stolen_tag, rotation)
+}
+
+/// A deploy fails, and nothing goes back to what ran before. Signed again and asked for again, the same image runs.
+fn fails_without_a_way_back(host: &Host, (stolen_tag, rotation): (&str, &Rotation<'_>)) {
+    let runs = |service: &str| host.app(&format!("podman inspect -f '{{{{.Image}}}}' {service}")).trimmed().to_owned();
+    let before = host.state().healthy();
+    let failed = rotation.new_key(host.release().unhealthy()).run();
+    failed.exits(1).says("whose key is revoked").says("failed (unhealthy)").never_says("has restarted with the old");
+    host.app("systemctl --user is-active demo-web").exits(3);
+    host.app("podman image exists localhost/demo:demo-web").exits(1);
+    assert_eq!(before.image(), runs("demo-flower"), "its turn had not come");
+    rotation.step("4.", stolen_tag);
+    host.ask(stolen_tag, &host.digest(stolen_tag).unwrap()).says("Outcome: deployed");
+    assert_eq!(before.image(), host.state().healthy().image());
+}
+
+/// The state is gone, and with it whose key signed what runs: the registry has the signature.
+fn revoked_and_lost(host: &Host) {
+    let (stolen_tag, rotation) = with_a_revoked_key(host);
+    let _state = without_state(host);
+    fails_without_a_way_back(host, (&stolen_tag, &rotation));
+}
+
+fn revoked(host: &Host) {
+    let (stolen_tag, rotation) = with_a_revoked_key(host);
+    let before = host.state().healthy();
+    fails_without_a_way_back(host, (&stolen_tag, &rotation));
+    rotation.new_key(host.release().unhealthy()).run().exits(1).says("rolled-back");
+    assert_eq!(before.image(), host.state().healthy().image());
+    rotation.new_key(host.release()).run().ok();
+    // The administrator's word is not lifted by taking the new key away: there is none left then.
+    host.app("sed -i 's#^  keys:.*#  keys: [/etc/containers/cosign-app.pub]#' ~/.config/tagship/demo.yaml").ok();
+    host.app("tagship-host status demo").exits(2).says("list of revoked keys");
 }
 
 /// The digest that the host has proven under a tag.

@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         boot,
         &[
             ("a_pushed_tag_is_released_and_the_job_is_green", green),
+            ("a_rollback_started_in_the_forge_goes_back_and_the_moving_tag_follows", back),
             ("a_broken_healthcheck_makes_the_job_red_with_the_hosts_reason", red),
             ("a_job_without_the_mount_is_told_so", without_mount),
         ],
@@ -73,6 +74,24 @@ fn green(host: &Host) {
     assert_eq!(host.digest("v0.1.0"), host.state().healthy().moving, "{}", ran.text);
     let commit = host.app("git -C ~/src/demo rev-parse --short=7 HEAD").ok();
     host.app("podman inspect --format '{{.Config.Env}}' demo-web").ok().says(commit.trimmed());
+}
+
+fn back(host: &Host) {
+    push(host, "v0.5.0").ok();
+    let older = host.state().healthy();
+    let newer = push(host, "v0.6.0").ok();
+    assert_ne!(older.image(), host.state().healthy().image(), "{}", newer.text);
+    let ran = host.tool("runner", &["back", host.name(), "v0.5.0"]).ok();
+    ran.says_in_order(&["::group::preflight", "::group::deploy v0.5.0, going back", "::group::promote"])
+        .never_says("::group::build");
+    // The same digest as ever, so its signature is where it was.
+    let after = host.state().healthy();
+    assert_eq!((older.image(), &older.moving), (after.image(), &after.moving));
+    push(host, "v0.6.0").exits(1).says("held");
+    let missing = host.tool("runner", &["back", host.name(), "v7.7.7"]);
+    assert_ne!(missing.code, 0, "{}", missing.text);
+    missing.says("v7.7.7");
+    assert_eq!(after, host.state());
 }
 
 fn red(host: &Host) {

@@ -36,12 +36,30 @@ pub enum Cut {
     Power,
 }
 
+/// Where a deploy is cut off, and what comes after it as well. Places are meant by their number or by the beginning of
+/// their name.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cuts<'a> {
+    /// The deploy itself.
+    pub deploy: Option<(Cut, &'a str)>,
+    /// The run that ends what was cut off is killed here.
+    pub recovery: Option<&'a str>,
+    /// The unit that a boot starts before the services is killed here.
+    pub at_boot: Option<&'a str>,
+}
+
+impl<'a> From<Option<(Cut, &'a str)>> for Cuts<'a> {
+    fn from(deploy: Option<(Cut, &'a str)>) -> Self {
+        Self { deploy, ..Self::default() }
+    }
+}
+
 /// How a deploy went that was to be cut off.
 #[derive(Debug)]
 pub struct Attempt {
     /// The places that were passed, in order, those of the recovery as well.
     pub passed: Vec<String>,
-    /// Whether there were enough of them for the cut.
+    /// Whether there were enough of them for each cut.
     pub cut: bool,
     /// The answer.
     pub answer: String,
@@ -76,6 +94,14 @@ pub fn boot(name: &str) -> Host {
     host
 }
 
+/// What was found to be true.
+struct Whole {
+    /// How many verdicts on the request there are.
+    verdicts: u32,
+    /// All that there is to say, for messages.
+    text: String,
+}
+
 /// A run of the action.
 #[derive(Debug)]
 pub struct Released {
@@ -104,26 +130,28 @@ impl<'a> Ground<'a> {
         ground
     }
 
-    /// Deploys a version and cuts that off at a place that the companion passes, by its number
-    /// or by the beginning of its name.
+    /// Deploys a version and cuts that off at places that the companion passes.
     ///
     /// # Panics
     /// When there is no answer afterwards, when not all services run one good image and are healthy, or when anything is
     /// left in the middle: that is what has to hold wherever the cut came.
-    pub fn attempt(&self, version: &str, cut: Option<(Cut, &str)>) -> Attempt {
+    pub fn attempt<'c>(&self, version: &str, cuts: impl Into<Cuts<'c>>) -> Attempt {
         let Version { tag, digest, image } = &self.versions[version];
-        let order = match cut {
-            Some((Cut::Kill, place)) => format!("kill {place}"),
-            Some((Cut::Power, place)) => format!("hold {place}"),
-            None => String::new(),
-        };
+        let Cuts { deploy: cut, recovery, at_boot } = cuts.into();
+        let first = cut.map(|(cut, place)| match cut {
+            Cut::Kill => format!("kill {place}\n"),
+            Cut::Power => format!("hold {place}\n"),
+        });
+        let kill = |place: Option<&str>| place.map(|place| format!("kill {place}\n")).unwrap_or_default();
+        let (order, at_boot) = (first.unwrap_or_default() + &kill(recovery), kill(at_boot));
         let id = ulid::Ulid::generate();
         let before = self.host.app(&format!(
                 "podman inspect --format '{{{{.Image}}}}' demo-web 2>/dev/null || true
                  # What was rejected before is tried again.
                  trust=~/.local/state/tagship/demo/trust.json
                  [ ! -e $trust ] || {{ jq 'del(.trust.rejected)' $trust >$trust.new && mv $trust.new $trust; }}
-                 set -eu; cd ~/tagship/demo; rm -f ~/failpoints.* ~/failpoints-recover.*; echo '{order}' >~/failpoints
+                 set -eu; cd ~/tagship/demo; rm -f ~/failpoints.* ~/failpoints-recover*; printf %s '{order}' >~/failpoints
+                 printf %s '{at_boot}' >~/failpoints-recover; [ -s ~/failpoints-recover ] || rm ~/failpoints-recover
                  boot=$(cat /proc/sys/kernel/random/boot_id); until=$(date -u -d '+10 min' +%FT%TZ)
                  printf '%s\\n' '{tag}' 'Request: {id}' 'Image: {IMAGE}' 'Digest: {digest}' \"Not-After: $until\" \"Boot: $boot\" >.new-{id}
                  mv -n .new-{id} deploy-request.{id}"
@@ -149,7 +177,7 @@ impl<'a> Ground<'a> {
         // Cut off after its answer, it comes again by itself; until then it may still be the run that is cut off.
         let after = self.host.app(&format!(
             "systemctl --user start tagship@demo || systemctl --user start tagship@demo || exit
-             cd ~/tagship/demo; cat deploy-status.{id}; echo ---; cat ~/failpoints.passed; echo ---; ls ~/failpoints 2>/dev/null || true"
+             cd ~/tagship/demo; cat deploy-status.{id}; echo ---; cat ~/failpoints.passed; echo ---; ls ~/failpoints ~/failpoints-recover 2>/dev/null || true"
         ));
         let after = after.ok();
         let mut parts = after.text.split("---\n").map(str::to_owned);
@@ -163,6 +191,36 @@ impl<'a> Ground<'a> {
         let expected = if attempt.answer.starts_with("ok ") { image } else { before.trimmed() };
         self.hold_true(&attempt, &id.to_string(), expected);
         attempt
+    }
+
+    /// Goes back by hand to the good version that does not run now, and kills that at the `at`-th place that it passes.
+    /// Whether there were so many.
+    ///
+    /// # Panics
+    /// As [`Self::attempt`]. Whoever was cut off has no answer, but the next run of the companion ends what was begun: the
+    /// services run what the last verdict says, and what they ran before where there is none.
+    pub fn roll_back(&self, at: u32) -> bool {
+        let Version { tag, image, .. } = &self.versions[self.other()];
+        // In a file of its own: the timer may start the companion at any time.
+        let ran = self.host.app(&format!(
+            "history=~/.local/state/tagship/demo/history.jsonl; rm -f ~/by-hand*; echo 'kill {at}' >~/by-hand
+             echo before $(podman inspect --format '{{{{.Image}}}}' demo-web) $(wc -l <$history)
+             TAGSHIP_FAILPOINTS=~/by-hand tagship-host rollback demo {tag} 2>~/by-hand.said; echo code $?
+             systemctl --user start tagship@demo || exit
+             echo after $(tail -n 1 $history | jq -r .outcome) $(wc -l <$history); tail -n 1 ~/by-hand.passed; cat ~/by-hand.said"
+        ));
+        let ran = ran.ok();
+        let words = |of: &str| {
+            let line = ran.text.lines().find_map(|line| line.strip_prefix(of)).expect("a line");
+            line.split(' ').map(str::to_owned).collect::<Vec<_>>()
+        };
+        let (before, after, code) = (words("before "), words("after "), words("code "));
+        assert!(matches!(code[0].as_str(), "0" | "137"), "{}", ran.text);
+        let went_back = after[1] != before[1] && after[0] == "deployed";
+        assert!(went_back || code[0] == "137", "{}", ran.text);
+        let expected = if went_back { image } else { &before[0] };
+        self.whole("no request", expected, &ran.text);
+        code[0] == "137"
     }
 
     /// Runs the action for a version of this commit, and kills it at the `at`-th place that it passes.
@@ -208,6 +266,18 @@ impl<'a> Ground<'a> {
     fn hold_true(&self, attempt: &Attempt, id: &str, expected: &str) {
         let Attempt { answer, passed, .. } = attempt;
         let last = passed.last().map_or("", String::as_str);
+        let rest = self.whole(id, expected, &format!("after {last:?}, answered:\n{answer}"));
+        // One verdict, or two where the first was cut off between being written down and being told. None where a boot came
+        // before the deploy began: the request is refused, and the history is of deploys.
+        let before_boot = answer.contains("\nKind: before-boot\n");
+        let verdicts = rest.verdicts;
+        assert!(if before_boot { verdicts == 0 } else { matches!(verdicts, 1 | 2) }, "{}", rest.text);
+        assert!(answer.lines().any(|line| line == format!("Request: {id}")), "{}", rest.text);
+    }
+
+    /// Requires what must be true wherever the cut came: each service runs the expected image, healthy, its name stands for
+    /// it, somebody waits for requests, and nothing is left in the middle.
+    fn whole(&self, id: &str, expected: &str, context: &str) -> Whole {
         let ran = self.host.app(&format!(
             "set -eu
              {{ podman inspect --format '{{{{.State.Health.Status}}}} {{{{.Image}}}}' {services}
@@ -219,18 +289,15 @@ impl<'a> Ground<'a> {
             services = SERVICES.join(" "),
             names = SERVICES.map(|service| format!("localhost/demo:{service}")).join(" ")
         ));
-        let ran = ran.ok();
-        let lines: Vec<&str> = ran.text.lines().collect();
-        let context = || format!("after {last:?}, answered:\n{answer}\n{}", ran.text);
-        let [health, named, path, timer, rest @ ..] = lines.as_slice() else { panic!("{}", context()) };
-        assert_eq!(*health, format!("healthy {expected}"), "{}", context());
-        assert_eq!(*named, format!("named {expected}"), "{}", context());
-        assert_eq!((*path, *timer), ("active", "active"), "{}", context());
-        // One verdict, or two where the first was cut off between being written down and being told.
-        let [verdicts, journal] = rest else { panic!("something is left in the directory: {}", context()) };
-        assert!(matches!(*verdicts, "1" | "2"), "{}", context());
-        assert_eq!(*journal, "null", "{}", context());
-        assert!(answer.lines().any(|line| line == format!("Request: {id}")), "{}", context());
+        let text = format!("{context}\n{}", ran.ok().text);
+        let lines: Vec<&str> = text[context.len() + 1..].lines().collect();
+        let [health, named, path, timer, rest @ ..] = lines.as_slice() else { panic!("{text}") };
+        assert_eq!(*health, format!("healthy {expected}"), "{text}");
+        assert_eq!(*named, format!("named {expected}"), "{text}");
+        assert_eq!((*path, *timer), ("active", "active"), "{text}");
+        let [verdicts, journal] = rest else { panic!("something is left in the directory: {text}") };
+        assert_eq!(*journal, "null", "{text}");
+        Whole { verdicts: verdicts.parse().expect("a number"), text }
     }
 
     /// The good version that does not run now.

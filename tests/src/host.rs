@@ -6,10 +6,13 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::{Ran, Release, Service, State};
+use crate::{Ran, Release, Service, State, quoted};
 
 /// The image that the stack releases.
 pub const IMAGE: &str = "registry.test:5000/chris/demo";
+
+/// The repository of the names that its services run, as its configuration has it.
+const LOCAL: &str = "localhost/demo";
 
 /// The services of the stack, in the order of its configuration.
 pub const SERVICES: [&str; 4] = ["demo-web", "demo-worker", "demo-beat", "demo-flower"];
@@ -126,13 +129,17 @@ impl Host {
     pub fn state(&self) -> State {
         const EACH: &str = "{{.Name}} {{.Id}} {{.Image}} {{if .State.Health}}{{.State.Health.Status}}{{end}}";
         let ran = self.app(&format!(
-            "podman inspect --type container --format '{EACH}' {} 2>/dev/null\n{}",
+            "podman inspect --type container --format '{EACH}' {} 2>/dev/null
+             podman images --no-trunc --filter 'reference={LOCAL}' --format '{LOCAL}:{{{{.Tag}}}} {{{{.ID}}}}'
+             {}",
             SERVICES.join(" "),
             digest("stable")
         ));
+        let (names, others): (Vec<_>, Vec<_>) = ran.text.lines().partition(|line| line.starts_with(LOCAL));
         State {
-            services: ran.text.lines().filter_map(service).collect(),
-            moving: ran.text.lines().find(|line| line.starts_with("sha256:")).map(str::to_owned),
+            services: others.iter().filter_map(|line| service(line)).collect(),
+            names: names.iter().filter_map(|line| name(line)).collect(),
+            moving: others.iter().find(|line| line.starts_with("sha256:")).map(|line| (*line).to_owned()),
         }
     }
 
@@ -154,17 +161,28 @@ impl Host {
     }
 
     /// Asks the companion by a request file as any program with the mount could, and gives its answer.
-    ///
-    /// Waits by starting the companion's unit: the start job ends when the run that the path unit triggered ends.
     pub fn ask(&self, tag: &str, digest: &str) -> Ran {
         let id = ulid::Ulid::generate();
         self.app(&format!(
-            "cd ~/tagship/demo && boot=$(cat /proc/sys/kernel/random/boot_id) && until=$(date -u -d '+10 min' +%FT%TZ) &&
+            "{SERVED} cd ~/tagship/demo && boot=$(cat /proc/sys/kernel/random/boot_id) && until=$(date -u -d '+10 min' +%FT%TZ) &&
              printf '%s\\n' '{tag}' 'Request: {id}' 'Image: {IMAGE}' 'Digest: {digest}' \"Not-After: $until\" \"Boot: $boot\" >.new-{id} &&
              mv -n .new-{id} deploy-request.{id} &&
-             {{ systemctl --user start tagship@demo.service || {{ journalctl --user -u tagship@demo -n 20 -o cat --no-pager; false; }}; }} &&
-             cat deploy-status.{id} deploy-log.{id}"
+             served deploy-status.{id} && cat deploy-status.{id} deploy-log.{id}"
         ))
+    }
+
+    /// Asks in the plain form, as a shell script would, and gives the answer.
+    pub fn ask_plainly(&self, content: &str) -> Ran {
+        self.app(&format!(
+            "{SERVED} cd ~/tagship/demo && rm -f deploy-status && printf %s {} >deploy-trigger &&
+             served deploy-status && cat deploy-status",
+            quoted(content)
+        ))
+    }
+
+    /// Waits for an answer, by its path in the host, and gives it.
+    pub fn answer(&self, path: &str) -> Ran {
+        self.app(&format!("{SERVED} served {path} && cat {path}"))
     }
 
     fn enter(&self, flags: &[&str], script: &str) -> Ran {
@@ -173,6 +191,15 @@ impl Host {
         finish(script, command)
     }
 }
+
+/// A function of the shell, `served [ANSWER]`: waits for the end of the run that the path unit started, or of one that
+/// begins now. The former may have looked for requests before the last one came: where ANSWER is not there, the next run
+/// has it. Shows the journal when it fails.
+pub const SERVED: &str = r#"served() {
+  timeout 60 systemctl --user start tagship@demo.service || { journalctl --user -u tagship@demo -n 20 -o cat --no-pager; return 1; }
+  [ $# = 0 ] || [ -e "$1" ] || served
+}
+"#;
 
 /// A shell line that prints the digest of the demo image under a tag, and fails when there is none.
 fn digest(tag: &str) -> String {
@@ -184,6 +211,12 @@ fn service(line: &str) -> Option<(String, Service)> {
     let mut words = line.split(' ').map(str::to_owned);
     let (name, container, image) = (words.next()?, words.next()?, words.next()?);
     Some((name, Service { container, image, health: words.next().unwrap_or_default() }))
+}
+
+/// The name of a service: a one-shot unit's, which moves before any service is touched, is none.
+fn name(line: &str) -> Option<(String, String)> {
+    let (name, image) = line.strip_prefix(LOCAL)?.strip_prefix(':')?.split_once(' ')?;
+    SERVICES.contains(&name).then(|| (name.to_owned(), image.trim_start_matches("sha256:").to_owned()))
 }
 
 /// Names are the whole machine's, and another checkout's tests may boot hosts on it at the same time.

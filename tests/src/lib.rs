@@ -17,15 +17,17 @@ mod ran;
 mod release;
 #[cfg(feature = "secrets")]
 pub mod secrets;
+mod shell;
 mod state;
 mod suite;
 
 pub use fault::Fault;
-pub use host::{Host, IMAGE, SERVICES};
+pub use host::{Host, IMAGE, SERVED, SERVICES};
 pub use image::Image;
 pub use mend::Mend;
 pub use proxy::Proxy;
 pub use ran::Ran;
-pub use release::Release;
+pub use release::{Release, Version};
+pub use shell::quoted;
 pub use state::{Service, State};
 pub use suite::{Scenario, suite, suite_on};

@@ -36,6 +36,15 @@ impl Ran {
         self
     }
 
+    /// Requires that it failed because the system forbade it, and not for a mistake in the attempt.
+    pub fn denied(self) -> Self {
+        let words = ["ermission denied", "not permitted", "ccess denied"];
+        if self.code == 0 || !words.iter().any(|words| self.text.contains(words)) {
+            self.complain("was not denied by the system");
+        }
+        self
+    }
+
     /// Requires these words in the output.
     pub fn says(self, words: &str) -> Self {
         if !self.text.contains(words) {

@@ -1,7 +1,16 @@
 //! A release of the demo application, made as its user makes one on the command line.
 
 use crate::host::IMAGE;
-use crate::{Host, Ran};
+use crate::{Host, Ran, quoted};
+
+/// A version in the registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Its tag.
+    pub tag: String,
+    /// What the registry holds under it.
+    pub digest: String,
+}
 
 /// A release to run; what is not said is as the stack's user has it.
 #[must_use]
@@ -72,6 +81,39 @@ impl<'a> Release<'a> {
     /// Runs it to its end.
     pub fn run(self) -> Ran {
         self.host.app(&self.script())
+    }
+
+    /// Makes a version that nobody is asked to deploy: built, pushed and signed.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn signed(self) -> Version {
+        self.made("build,push,sign")
+    }
+
+    /// The same, and not signed.
+    ///
+    /// # Panics
+    /// As [`Self::signed`].
+    pub fn unsigned(self) -> Version {
+        self.made("build,push")
+    }
+
+    fn made(self, steps: &str) -> Version {
+        let (host, tag) = (self.host, self.tag());
+        self.steps(steps).run().ok();
+        let digest = host.digest(&tag).expect("the pushed version");
+        Version { tag, digest }
+    }
+
+    /// The shell command that runs it, for a script that does more.
+    pub fn command(&self) -> String {
+        format!("bash -c {}", quoted(&self.script()))
+    }
+
+    /// A line of shell that runs it in the background, as `$job`; what it says goes to this file.
+    pub fn background(&self, log: &str) -> String {
+        format!("{} >{log} 2>&1 & job=$!", self.command())
     }
 
     /// The shell script that runs it.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::SERVICES;
+
 /// One service's container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
@@ -18,6 +20,8 @@ pub struct Service {
 pub struct State {
     /// By service name.
     pub services: BTreeMap<String, Service>,
+    /// What the local names stand for that the services run, and so would run after the next restart: image ids.
+    pub names: BTreeMap<String, String>,
     /// The digest that the registry's moving tag names.
     pub moving: Option<String>,
 }
@@ -35,8 +39,10 @@ impl State {
         images[0]
     }
 
-    /// Requires every service to be healthy, all on one image.
+    /// Requires every service of the stack to be there and healthy, all on one image.
     pub fn healthy(self) -> Self {
+        let missing: Vec<_> = SERVICES.iter().filter(|name| !self.services.contains_key(**name)).collect();
+        assert!(missing.is_empty(), "{missing:?} do not run: {self:#?}");
         self.image();
         for (name, service) in &self.services {
             assert!(service.health == "healthy", "{name} is {}: {self:#?}", service.health);

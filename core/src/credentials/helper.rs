@@ -24,10 +24,15 @@ const NOT_FOUND: &[u8] = b"credentials not found";
 
 /// Asks the helper of this name for a registry's credentials; `None` when it has none. `path` is the file that names it.
 pub(super) async fn get(name: &str, key: &str, path: &Path) -> Result<Option<Credential>, CredentialError> {
-    let program = format!("docker-credential-{name}");
-    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
-        return Err(answer(&program, key, path, "its name is no program's"));
+    // Docker's own tools take an empty name for none.
+    if name.is_empty() {
+        return Ok(None);
     }
+    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
+        let why = format!("the helper for {key:?} has a name that is no program's");
+        return Err(CredentialError::Malformed { path: path.to_owned(), why });
+    }
+    let program = format!("docker-credential-{name}");
     ask(&program, key, path).await
 }
 

@@ -65,6 +65,15 @@ async fn all_forms_of_an_entry_are_understood() {
     }
 }
 
+/// As in Docker's own tools.
+#[tokio::test]
+async fn an_empty_helper_is_none() {
+    let entry = auth("u:p");
+    let file = format!(r#"{{"auths":{{"git.test":{entry}}},"credHelpers":{{"git.test":""}},"credsStore":""}}"#);
+    assert_eq!(found(&file, "git.test/a").await.unwrap(), "u:p");
+    assert_eq!(found(&file, "other.test/a").await.unwrap(), "-");
+}
+
 #[tokio::test]
 async fn urls_as_docker_writes_them_are_registries() {
     for (key, image) in [
@@ -92,11 +101,15 @@ async fn malformed_files_are_named_and_never_quoted() {
         (r#"{"auths":{"git.test":{"auth":"aHVudGVyMg=="}}}"#, "auth has no colon"),
         (r#"{"auths":{"git.test":{"auth":"//86cA=="}}}"#, "the user is not UTF-8"),
         (r#"{"credHelpers":{"git.test":7}}"#, "a helper is a number"),
+        (r#"{"credHelpers":{"git.test":"../../bin/hunter2"}}"#, "a helper is a path"),
+        (r#"{"credHelpers":{"git.test":"hunter2\u001b"}}"#, "a helper has a control character"),
+        (r#"{"credsStore":"hunter2 x"}"#, "a store's name has a space"),
     ] {
         let error = found(content, "git.test/a").await.unwrap_err();
         let text = crate::explain::chain(&error);
         assert_eq!(error.kind(), "credentials-malformed", "{defect}");
         assert!(text.contains("auth.json") && !text.contains("hunter2"), "{defect}: {text}");
+        assert!(error.hint().is_some_and(|hint| hint.starts_with("mend the file")), "{defect}");
     }
     let long = format!(r#"{{"x":"{}"}}"#, "a".repeat(1024 * 1024));
     assert_eq!(found(&long, "git.test/a").await.unwrap_err().kind(), "credentials-malformed");
@@ -111,6 +124,25 @@ async fn a_named_file_must_exist_and_a_usual_one_need_not() {
     let usual = AuthFiles::standard_in(7, |name| (name != "REGISTRY_AUTH_FILE").then(|| dir.path().join(name)));
     assert_eq!(told(&usual.lookup(&image).await.unwrap()), "-");
     assert_eq!(found("\n", "git.test/a").await.unwrap(), "-");
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_named_and_never_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let image = "git.test/a".parse().unwrap();
+    for (path, what) in [(fifo.as_path(), "a pipe"), (dir.path(), "a directory"), (Path::new("/dev/zero"), "a device")]
+    {
+        for named in [true, false] {
+            let error = AuthFiles { files: vec![path.to_owned()], named }.lookup(&image).await.err().unwrap();
+            assert_eq!(error.kind(), "credentials-unreadable");
+            assert!(error.to_string().contains(&format!("{}: it is {what}", path.display())), "{error}");
+        }
+    }
+    let none = AuthFiles::only("/dev/null").lookup(&image).await.unwrap();
+    assert_eq!(told(&none), "-", "that there is no login");
 }
 
 #[test]
@@ -175,13 +207,19 @@ async fn helpers_are_asked_for_the_registry() {
 }
 
 #[tokio::test]
+async fn no_hint_has_a_shell_run_what_a_file_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = helper(dir.path(), "exit 1");
+    for (key, by_hand) in [("git.test:5000/a", "echo git.test:5000/a |"), ("$(rm x)", "get`"), ("a\nb", "get`")] {
+        let hint = helper::ask(&program, key, Path::new("/auth.json")).await.err().unwrap().hint().unwrap();
+        assert!(hint.contains(by_hand) && (by_hand != "get`" || !hint.contains(key)), "{hint}");
+    }
+}
+
+#[tokio::test]
 async fn helpers_that_cannot_be_run_are_named() {
-    for content in [
-        r#"{"credHelpers":{"git.test":"no-such-helper-here"}}"#,
-        r#"{"credsStore":"no-such-helper-here"}"#,
-        r#"{"credHelpers":{"git.test":"../../tmp/evil"}}"#,
-        r#"{"credHelpers":{"git.test":""}}"#,
-    ] {
+    for content in [r#"{"credHelpers":{"git.test":"no-such-helper-here"}}"#, r#"{"credsStore":"no-such-helper-here"}"#]
+    {
         let error = found(content, "git.test/a").await.unwrap_err();
         assert_eq!(error.kind(), "credentials-helper", "{content}");
     }

@@ -75,7 +75,7 @@ impl Dir {
     /// # Errors
     /// If the file system does not tell.
     pub fn owner(&self) -> Result<u32, DirError> {
-        let stat = rustix::fs::fstat(&self.fd).map_err(failed("look at", OsStr::new(".")))?;
+        let stat = rustix::fs::fstat(&self.fd).map_err(self.failed("look at", OsStr::new(".")))?;
         Ok(stat.st_uid)
     }
 
@@ -86,8 +86,8 @@ impl Dir {
     pub fn names(&self) -> Result<Vec<OsString>, DirError> {
         let here = OsStr::new(".");
         let mut names = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&self.fd).map_err(failed("list", here))? {
-            let name = entry.map_err(failed("list", here))?.file_name().to_bytes().to_vec();
+        for entry in rustix::fs::Dir::read_from(&self.fd).map_err(self.failed("list", here))? {
+            let name = entry.map_err(self.failed("list", here))?.file_name().to_bytes().to_vec();
             if name != b"." && name != b".." {
                 names.push(OsString::from_vec(name));
             }
@@ -113,13 +113,13 @@ impl Dir {
     /// # Errors
     /// If the name is taken, or anything about writing fails. Then nothing is left behind.
     pub fn put(&self, name: &str, bytes: &[u8]) -> Result<Stamp, DirError> {
-        let name = entry(name)?;
+        let name = self.entry(name)?;
         failpoint::pass("puts", name.display());
-        let (temporary, stamp) = self.write(bytes).map_err(failed("write", name))?;
+        let (temporary, stamp) = self.write(bytes).map_err(self.failed("write", name))?;
         let put = self.rename_free(&temporary, name);
         // Gone after the rename, unless a file system without exclusive renames made a link instead.
         self.unlink(&temporary);
-        put.and_then(|()| self.sync()).map_err(failed("put", name))?;
+        put.and_then(|()| self.sync()).map_err(self.failed("put", name))?;
         failpoint::pass("has put", name.display());
         Ok(stamp)
     }
@@ -130,9 +130,9 @@ impl Dir {
     /// # Errors
     /// If anything about writing fails. Then what was at the name is still there.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<Stamp, DirError> {
-        let name = entry(name)?;
+        let name = self.entry(name)?;
         failpoint::pass("writes", name.display());
-        let (temporary, stamp) = self.write(bytes).map_err(failed("write", name))?;
+        let (temporary, stamp) = self.write(bytes).map_err(self.failed("write", name))?;
         let mut replaced = rustix::fs::renameat(&self.fd, &*temporary, &self.fd, name);
         for _ in 0..TRIES {
             if replaced != Err(Errno::ISDIR) {
@@ -143,7 +143,7 @@ impl Dir {
         }
         // Renaming onto another link to the same file does nothing and says nothing.
         self.unlink(&temporary);
-        replaced.and_then(|()| self.sync()).map_err(failed("replace", name))?;
+        replaced.and_then(|()| self.sync()).map_err(self.failed("replace", name))?;
         failpoint::pass("has written", name.display());
         Ok(stamp)
     }
@@ -153,7 +153,7 @@ impl Dir {
     /// # Errors
     /// If it cannot be created.
     pub fn create(&self, name: &str) -> Result<File, DirError> {
-        let name = entry(name)?;
+        let name = self.entry(name)?;
         let mut created = self.create_new(name, OFlags::APPEND);
         for _ in 0..TRIES {
             match created {
@@ -162,7 +162,7 @@ impl Dir {
             }
             created = self.create_new(name, OFlags::APPEND);
         }
-        created.map_err(failed("create", name))
+        created.map_err(self.failed("create", name))
     }
 
     /// Takes back a file that was put here. `false` if somebody claimed or replaced it: then it is not touched.
@@ -170,12 +170,12 @@ impl Dir {
     /// # Errors
     /// If the directory cannot be changed.
     pub fn withdraw(&self, name: &str, put: &Stamp) -> Result<bool, DirError> {
-        let name = entry(name)?;
-        let away = random_name(WITHDRAWN_PREFIX).map_err(failed("withdraw", name))?;
+        let name = self.entry(name)?;
+        let away = random_name(WITHDRAWN_PREFIX).map_err(self.failed("withdraw", name))?;
         match self.rename_free(name, &away) {
             Ok(()) => {}
             Err(Errno::NOENT) => return Ok(false),
-            Err(errno) => return Err(failed("withdraw", name)(errno)),
+            Err(errno) => return Err(self.failed("withdraw", name)(errno)),
         }
         if self.stat(&away).is_ok_and(|stat| Stamp::of(&stat) == *put) {
             self.discard(&away)?;
@@ -186,7 +186,7 @@ impl Dir {
         match self.rename_free(&away, name) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(Errno::EXIST) => self.discard(&away)?,
-            Err(errno) => return Err(failed("put back", name)(errno)),
+            Err(errno) => return Err(self.failed("put back", name)(errno)),
         }
         Ok(false)
     }
@@ -200,12 +200,12 @@ impl Dir {
         let was = Name::of(name.as_bytes());
         let Some(prefix) = was.claim_prefix() else { return Ok(None) };
         for _ in 0..TRIES {
-            let claimed = random_name(&prefix).map_err(failed("claim", name))?;
+            let claimed = random_name(&prefix).map_err(self.failed("claim", name))?;
             match self.rename_free(name, &claimed) {
                 Ok(()) => {}
                 Err(Errno::NOENT) => return Ok(None),
                 Err(Errno::EXIST) => continue,
-                Err(errno) => return Err(failed("claim", name)(errno)),
+                Err(errno) => return Err(self.failed("claim", name)(errno)),
             }
             match self.stat(&claimed) {
                 // A rename between two links to one file does nothing. Nobody can have made a link at a name just
@@ -218,10 +218,10 @@ impl Dir {
                     return Ok(Some(Claim { name: claimed, was }));
                 }
                 Err(Errno::NOENT) => return Ok(None),
-                Err(errno) => return Err(failed("claim", name)(errno)),
+                Err(errno) => return Err(self.failed("claim", name)(errno)),
             }
         }
-        Err(failed("claim", name)(Errno::BUSY))
+        Err(self.failed("claim", name)(Errno::BUSY))
     }
 
     /// Opens a file for reading if it is a regular file of an accepted owner. Never blocks, follows no link. `None` if
@@ -247,7 +247,7 @@ impl Dir {
                 Ok(()) | Err(Errno::NOENT) => Ok(()),
                 Err(_) => self.move_aside(name),
             },
-            errno => Err(failed("remove", name)(errno)),
+            errno => Err(self.failed("remove", name)(errno)),
         }
     }
 
@@ -265,7 +265,7 @@ impl Dir {
         match self.stat(name) {
             Ok(stat) => Ok(Some(Stamp::of(&stat).modified())),
             Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(failed("look at", name)(errno)),
+            Err(errno) => Err(self.failed("look at", name)(errno)),
         }
     }
 
@@ -275,7 +275,7 @@ impl Dir {
     }
 
     fn move_aside(&self, name: &OsStr) -> Result<(), DirError> {
-        let random = random_name("").map_err(failed("move aside", name))?;
+        let random = random_name("").map_err(self.failed("move aside", name))?;
         let moved = self
             .aside()
             .and_then(|aside| rustix::fs::renameat_with(&self.fd, name, aside, &*random, RenameFlags::NOREPLACE));
@@ -283,10 +283,10 @@ impl Dir {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             // A directory changes its parent only with the right to write in it. Beside the fixed place it needs none.
             Err(_) => {
-                let beside = random_name(&format!("{ASIDE}.")).map_err(failed("move aside", name))?;
+                let beside = random_name(&format!("{ASIDE}.")).map_err(self.failed("move aside", name))?;
                 match rustix::fs::renameat(&self.fd, name, &self.fd, &*beside) {
                     Ok(()) | Err(Errno::NOENT) => Ok(()),
-                    Err(errno) => Err(failed("move aside", name)(errno)),
+                    Err(errno) => Err(self.failed("move aside", name)(errno)),
                 }
             }
         }
@@ -349,6 +349,24 @@ impl Dir {
         }
     }
 
+    /// A name that stays in the directory.
+    fn entry<'a>(&self, name: &'a str) -> Result<&'a OsStr, DirError> {
+        let name = OsStr::new(name);
+        if name.is_empty() || name == "." || name == ".." || name.as_bytes().contains(&b'/') {
+            return Err(self.failed("use the name", name)(Errno::INVAL));
+        }
+        Ok(name)
+    }
+
+    fn failed(&self, operation: &'static str, name: &OsStr) -> impl Fn(Errno) -> DirError {
+        move |errno| DirError::File {
+            operation,
+            name: name.to_owned(),
+            directory: self.path.clone(),
+            source: errno.into(),
+        }
+    }
+
     fn unlink(&self, name: &OsStr) {
         // Usually gone already; if not, it is a leftover that the companion sweeps.
         let _ = rustix::fs::unlinkat(&self.fd, name, AtFlags::empty());
@@ -369,15 +387,6 @@ impl AsFd for Dir {
     }
 }
 
-/// A name that stays in the directory.
-fn entry(name: &str) -> Result<&OsStr, DirError> {
-    let name = OsStr::new(name);
-    if name.is_empty() || name == "." || name == ".." || name.as_bytes().contains(&b'/') {
-        return Err(failed("use the name", name)(Errno::INVAL));
-    }
-    Ok(name)
-}
-
 /// A name that nobody can guess: 128 random bits in hexadecimal.
 fn random_name(prefix: &str) -> Result<OsString, Errno> {
     let mut random = [0; 16];
@@ -387,8 +396,4 @@ fn random_name(prefix: &str) -> Result<OsString, Errno> {
         random.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(|half| char::from_digit(half.into(), 16)),
     );
     Ok(name.into())
-}
-
-fn failed(operation: &'static str, name: &OsStr) -> impl Fn(Errno) -> DirError {
-    move |errno| DirError::File { operation, name: name.to_owned(), source: errno.into() }
 }

@@ -159,6 +159,12 @@ impl Name {
         }
     }
 
+    /// Whether it is a request that nobody has claimed yet.
+    #[must_use]
+    pub fn is_request(self) -> bool {
+        matches!(self, Name::Request(_) | Name::Trigger)
+    }
+
     /// The start of the dot name that a claim of this name gets; random characters follow. `None` for what is no
     /// request.
     #[must_use]

@@ -544,8 +544,14 @@ async fn a_private_authority_must_be_handed_in() {
     assert_eq!(error.kind(), "registry-unknown-ca");
     assert!(error.hint().unwrap().contains("SSL_CERT_FILE"));
     let (_, other) = authority();
-    assert_eq!(kind(fetch(Roots::load(Some(other.as_bytes())).unwrap(), "127.0.0.1").await), "registry-unknown-ca");
-    assert_eq!(kind(fetch(Roots::load(Some(pem.as_bytes())).unwrap(), "127.0.0.1").await), "ok");
-    assert_eq!(kind(fetch(Roots::load(Some(pem.as_bytes())).unwrap(), "localhost").await), "registry-certificate");
+    assert_eq!(
+        kind(fetch(Roots::load(Some(("ca", other.as_bytes()))).unwrap(), "127.0.0.1").await),
+        "registry-unknown-ca"
+    );
+    assert_eq!(kind(fetch(Roots::load(Some(("ca", pem.as_bytes()))).unwrap(), "127.0.0.1").await), "ok");
+    assert_eq!(
+        kind(fetch(Roots::load(Some(("ca", pem.as_bytes()))).unwrap(), "localhost").await),
+        "registry-certificate"
+    );
     assert_eq!(server.received().len(), 1);
 }

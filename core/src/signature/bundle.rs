@@ -12,7 +12,7 @@ use super::log::{Entry, LogError};
 pub const ANNOTATION: &str = "dev.sigstore.cosign/bundle";
 
 /// Longest bundle that is read, in bytes: one has 1.5 KiB.
-const MAX_LEN: usize = 128 * 1024;
+pub(super) const MAX_LEN: usize = 128 * 1024;
 
 /// Reads a bundle.
 pub fn decode(text: &str) -> Result<Entry, LogError> {

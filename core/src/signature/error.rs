@@ -88,6 +88,14 @@ impl VerifyError {
     pub fn fault(&self) -> &Fault {
         &self.fault
     }
+
+    /// The key that is not trusted and signed, by the signature's own word, which nobody has checked.
+    pub fn claimed_key(&self) -> Option<Fingerprint> {
+        match self.fault {
+            Fault::Foreign { by, .. } => by,
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for VerifyError {

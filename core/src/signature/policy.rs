@@ -98,6 +98,21 @@ pub enum Rekor {
     Off,
 }
 
+impl Rekor {
+    /// Why no signature by any of these keys can count, if that is so. What to do about it is the caller's to say.
+    pub fn doubt(self, keys: &[PublicKey]) -> Option<String> {
+        if self != Self::Required || keys.iter().any(|key| key.algorithm().is_logged()) {
+            return None;
+        }
+        let names: Vec<String> = keys.iter().map(|key| format!("{} ({})", key.name(), key.algorithm())).collect();
+        Some(format!(
+            "no signature can count: it must be recorded by a transparency log, and none records those of {} so that it \
+             verifies",
+            names.join(" and ")
+        ))
+    }
+}
+
 /// Whether the image's tag and origin must be signed as annotations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

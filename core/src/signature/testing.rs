@@ -2,11 +2,13 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
+use serde_json::json;
 use sigstore::crypto::signing_key;
 use sigstore::crypto::signing_key::ecdsa::EllipticCurve;
 use sigstore::crypto::signing_key::ecdsa::ec::EcdsaKeys;
 use sigstore::crypto::signing_key::ed25519::{Ed25519Keys, Ed25519Signer};
 
+use super::dsse::Envelope;
 use super::log::{Entry, Proof, Proposal};
 use super::*;
 use crate::reference::Digest;
@@ -81,6 +83,24 @@ pub(super) fn node(parts: &[&[u8]]) -> [u8; 32] {
 /// The body that a log keeps of a signature.
 pub(super) fn body(payload: &[u8], signature: &[u8], key: &PublicKey) -> Vec<u8> {
     serde_json::to_vec(&Proposal::hashed_rekord(payload, signature, key)).unwrap()
+}
+
+/// The body that a log keeps of an envelope.
+pub(super) fn kept(envelope: &Envelope, key: &PublicKey) -> Vec<u8> {
+    let text = envelope.to_json().unwrap();
+    let body = json!({
+        "apiVersion": "0.0.1",
+        "kind": "dsse",
+        "spec": {
+            "envelopeHash": { "algorithm": "sha256", "value": Digest::of(text.as_bytes()).hex() },
+            "payloadHash": { "algorithm": "sha256", "value": Digest::of(&envelope.payload).hex() },
+            "signatures": [{
+                "signature": STANDARD.encode(&envelope.signature),
+                "verifier": STANDARD.encode(key.to_pem()),
+            }],
+        },
+    });
+    body.to_string().into_bytes()
 }
 
 /// A layer as a registry answers it.

@@ -4,6 +4,10 @@
 mod bundles;
 mod layers;
 
+use base64::Engine as _;
+use base64::alphabet::STANDARD as ALPHABET;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
 use super::testing::Signer;
 use super::*;
 use crate::explain::{Explain as _, chain};
@@ -65,4 +69,33 @@ impl World {
 
 fn annotations(entries: &[(&str, &str)]) -> Annotations {
     Annotations::new(entries.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()).unwrap()
+}
+
+/// The same bytes in what only a careless parser takes for base64: without its padding, and with bits in its last
+/// symbol that stand for nothing. Needs a text that has padding.
+fn careless(text: &str) -> [(&'static str, String); 2] {
+    let (symbols, padding) = text.split_at(text.find('=').unwrap());
+    let (rest, last) = symbols.split_at(symbols.len() - 1);
+    // One bit more: the symbols are in the order of their values, and where there is padding the last bit is zero.
+    let place = ALPHABET.as_str().find(last).unwrap();
+    let variants = [
+        ("base64 truncated", symbols.to_owned()),
+        ("base64 with loose bits", format!("{rest}{}{padding}", &ALPHABET.as_str()[place + 1..place + 2])),
+    ];
+    let config = GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true);
+    let lenient = GeneralPurpose::new(&ALPHABET, config.with_decode_padding_mode(DecodePaddingMode::Indifferent));
+    for (defect, variant) in &variants {
+        assert_eq!(lenient.decode(variant), lenient.decode(text), "{defect}: nothing else is wrong with it");
+    }
+    variants
+}
+
+/// Makes one until it is as it has to be: signatures are of several lengths.
+fn until<T>(make: impl Fn() -> T, is: impl Fn(&T) -> bool) -> T {
+    std::iter::repeat_with(make).find(is).unwrap()
+}
+
+/// The text with as much white space after it as it takes to this length.
+fn padded(text: &str, length: usize) -> String {
+    text.to_owned() + &" ".repeat(length - text.len())
 }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use tagship_core::reference::{Repository, Tag};
 
+use crate::trust::order;
+
 use super::{
     ConfigError, RootFile, ServiceName,
     file::{self, VerifyBlock},
@@ -25,6 +27,7 @@ pub(super) struct AdminFile {
     services: Vec<ServiceName>,
     verify: Option<VerifyBlock>,
     floor: Option<Tag>,
+    revoked_keys: Option<Vec<PathBuf>>,
 }
 
 /// What binds a configuration.
@@ -38,6 +41,8 @@ pub(super) struct Binding {
     pub verify: Option<VerifyBlock>,
     /// The lowest version.
     pub floor: Option<Tag>,
+    /// Public keys that count nowhere any more.
+    pub revoked_keys: Vec<PathBuf>,
 }
 
 /// The administrator's file that binds a configuration of this image and these services.
@@ -58,7 +63,8 @@ pub(super) fn binding(
         if let Some(first) = found {
             return Err(ConfigError::AdminTwice { first: first.path, second: path });
         }
-        found = Some(Binding { path, image: next.image, verify: next.verify, floor: next.floor });
+        let AdminFile { image, verify, floor, revoked_keys, .. } = next;
+        found = Some(Binding { path, image, verify, floor, revoked_keys: revoked_keys.unwrap_or_default() });
     }
     Ok(found)
 }
@@ -69,8 +75,16 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<AdminFile, ConfigError>
     if file.image.is_none() && file.services.is_empty() {
         return Err(ConfigError::value(path, "image", "neither an image nor services say whom this file binds"));
     }
-    if file.verify.is_none() && file.floor.is_none() {
-        return Err(ConfigError::value(path, "verify", "neither verify nor floor: this file says nothing"));
+    if file.verify.is_none() && file.floor.is_none() && file.revoked_keys.is_none() {
+        let why = "neither verify nor floor nor revoked-keys: this file says nothing";
+        return Err(ConfigError::value(path, "verify", why));
+    }
+    // Below any other nearly everything would be, and nobody would know.
+    if let Some(floor) = &file.floor
+        && !order::is_version(floor)
+    {
+        let why = format!("{floor} is no semantic version; write one, such as v1.2.3");
+        return Err(ConfigError::value(path, "floor", why));
     }
     Ok(file)
 }
@@ -103,6 +117,20 @@ mod tests {
         for text in ["floor: v1.0.0", "services: []\nfloor: v1.0.0", "image: a.example/b", "{}", "budget: 10m"] {
             assert!(parsed(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn an_empty_list_of_revoked_keys_says_something() {
+        assert!(parsed("image: a.example/b\nrevoked-keys: []").is_ok());
+    }
+
+    #[test]
+    fn a_floor_is_a_semantic_version() {
+        for floor in ["3", "v1", "v1.2", "nightly"] {
+            let error = parsed(&format!("image: a.example/b\nfloor: {floor}")).unwrap_err();
+            assert!(error.to_string().contains("`floor`") && error.to_string().contains("v1.2.3"), "{error}");
+        }
+        assert!(parsed("image: a.example/b\nfloor: 1.2.3").is_ok());
     }
 
     #[test]

@@ -182,7 +182,7 @@ fn tag_or_empty<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Tag>, D::E
 /// A duration as people write it: `120s`, `500ms`, `1m 30s`.
 fn duration<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(input)?;
-    if text.bytes().all(|b| b.is_ascii_digit()) {
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(de::Error::custom(format!("{text:?} lacks a unit; write 120s, 500ms or 10m")));
     }
     text.parse::<SignedDuration>()
@@ -297,6 +297,10 @@ mod tests {
         }
         for text in ["120", "-5s", "soon", "''", "[]", "1e9h", "99999999999999999999s"] {
             assert!(app(&format!("budget: {text}")).is_err(), "{text}");
+        }
+        for text in ["120", "-5s", "soon", "''", "1e9h"] {
+            let fault = fault(&format!("image: a.example/b\nhealth:\n  timeout: {text}\n"));
+            assert!(fault.starts_with("app.yaml:3:12: ") && fault.contains("write 120s, 500ms or 10m"), "{fault}");
         }
     }
 

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use tagship_core::signature::{Formats, KeyError, PublicKey};
+use tagship_core::{
+    reference::Tag,
+    signature::{Formats, KeyError, PublicKey},
+};
 
 use super::{
     App, AppUnits, ConfigError, Health, OwnershipError, RootFile, ServiceName, Settings, VerifySettings,
@@ -146,10 +149,17 @@ impl Places {
                 bound: pinned.to_string(),
             });
         }
-        let (from, verify, floor) = match bound {
-            Some(Binding { path: admin, verify: Some(verify), floor, .. }) => (admin, Some(verify), floor),
-            Some(Binding { floor, .. }) => (path.to_owned(), raw.verify, floor),
-            None => (path.to_owned(), raw.verify, None),
+        let above = match &bound {
+            None => AdminsLimits::default(),
+            Some(Binding { path: admin, floor, revoked_keys, .. }) => {
+                let revoked = self.keys(admin, "revoked-keys", revoked_keys, PublicKey::from_pem)?;
+                let revoked_keys = revoked.into_iter().map(|(_, key)| key).collect();
+                AdminsLimits { floor: floor.clone(), revoked_keys }
+            }
+        };
+        let (from, verify) = match bound {
+            Some(Binding { path: admin, verify: Some(verify), .. }) => (admin, Some(verify)),
+            _ => (path.to_owned(), raw.verify),
         };
         let verify = verify.ok_or_else(|| missing("verify.keys"))?;
         let handoff = match raw.handoff {
@@ -164,7 +174,7 @@ impl Places {
             local_image: raw.local_image,
             handoff,
             requesters: raw.requesters,
-            verify: self.verification(&from, verify, floor)?,
+            verify: self.verification(&from, verify, above)?,
             before: raw.before,
             services,
             health,
@@ -205,22 +215,31 @@ impl Places {
         &self,
         path: &Path,
         block: VerifyBlock,
-        floor: Option<tagship_core::reference::Tag>,
+        AdminsLimits { floor, revoked_keys }: AdminsLimits,
     ) -> Result<VerifySettings, ConfigError> {
         if block.keys.is_empty() {
             return Err(ConfigError::MissingKey { path: path.to_owned(), key: "verify.keys" });
         }
         let formats = Formats::among(&block.formats)
             .ok_or_else(|| ConfigError::value(path, "verify.formats", "an empty list accepts nothing"))?;
+        let mut keys = self.keys(path, "verify.keys", &block.keys, PublicKey::from_pem)?;
+        keys.retain(|(_, key)| !revoked_keys.contains(key));
+        if keys.is_empty() {
+            let why = "the administrator's list of revoked keys (`revoked-keys` in /etc/tagship) has all of them; name a \
+                       new key, as examples/rotation says";
+            return Err(ConfigError::value(path, "verify.keys", why));
+        }
+        let rekor_keys = self.keys(path, "verify.rekor-keys", &block.rekor_keys, PublicKey::of_log)?;
         Ok(VerifySettings {
-            keys: self.keys(path, "verify.keys", &block.keys, PublicKey::from_pem)?,
+            keys: files(keys),
             formats,
             rekor: block.rekor,
-            rekor_keys: self.keys(path, "verify.rekor-keys", &block.rekor_keys, PublicKey::of_log)?,
+            rekor_keys: files(rekor_keys),
             annotations: block.annotations,
             requests: block.requests,
             downgrade: block.downgrade,
             floor,
+            revoked_keys,
         })
     }
 
@@ -231,16 +250,27 @@ impl Places {
         key: &'static str,
         files: &[PathBuf],
         understood: fn(String, &[u8]) -> Result<PublicKey, KeyError>,
-    ) -> Result<Vec<RootFile>, ConfigError> {
+    ) -> Result<Vec<(RootFile, PublicKey)>, ConfigError> {
         let read = |file: &PathBuf| {
             let untrusted = |source| ConfigError::Untrusted { path: path.to_owned(), key, source };
             let unusable = |source| ConfigError::Unusable { path: path.to_owned(), key, source };
             let read = (self.trusted)(file).map_err(untrusted)?;
-            understood(read.path().display().to_string(), read.bytes()).map_err(unusable)?;
-            Ok(read)
+            let key = understood(read.path().display().to_string(), read.bytes()).map_err(unusable)?;
+            Ok((read, key))
         };
         files.iter().map(read).collect()
     }
+}
+
+/// What the administrator's file says beside `verify`.
+#[derive(Default)]
+struct AdminsLimits {
+    floor: Option<Tag>,
+    revoked_keys: Vec<PublicKey>,
+}
+
+fn files(keys: Vec<(RootFile, PublicKey)>) -> Vec<RootFile> {
+    keys.into_iter().map(|(file, _)| file).collect()
 }
 
 fn refuse_twice<'a>(path: &Path, names: impl Iterator<Item = &'a ServiceName>) -> Result<(), ConfigError> {

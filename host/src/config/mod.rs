@@ -18,6 +18,7 @@ mod words;
 pub use error::ConfigError;
 pub use load::Places;
 pub use ownership::{OwnershipError, RootFile};
+pub(crate) use read::open;
 pub use settings::{
     App, AppUnits, Downgrade, Health, Missing, NameError, RequestPolicy, ServiceName, Settings, VerifySettings,
 };

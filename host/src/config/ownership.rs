@@ -173,6 +173,9 @@ impl OwnershipError {
             // /tmp and its like are meant to be written by all.
             Self::Writable { path, mode, .. } if mode & STICKY != 0 && movable => Some(copy(path)),
             Self::Writable { at, .. } => Some(format!("`sudo chmod go-w {}`", shell_word(at))),
+            Self::Io { source, at } if source.kind() == io::ErrorKind::NotFound && !movable => {
+                Some(format!("a link leads to {}, which is not there: remove it", at.display()))
+            }
             Self::Io { source, at } if source.kind() == io::ErrorKind::NotFound => {
                 Some(format!("copy the public key there: `sudo install -m 644 cosign.pub {}`", shell_word(at)))
             }

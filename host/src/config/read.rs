@@ -6,10 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::{
-    fs::{Mode, OFlags},
-    io::Errno,
-};
+use rustix::io::Errno;
+use tagship_core::file;
 
 use super::ConfigError;
 
@@ -44,20 +42,21 @@ pub(super) fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str, ConfigEr
     })
 }
 
+/// Opens what is a regular file, also through a link; none if it is anything else.
+pub(crate) fn open(path: &Path) -> io::Result<Option<File>> {
+    let file = match file::open(path) {
+        // What Linux says of a socket (open(2)).
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::NXIO) => return Ok(None),
+        opened => opened?,
+    };
+    // Of what was opened, not of what the path leads to by then.
+    Ok(file.metadata()?.is_file().then_some(file))
+}
+
 /// The file's bytes.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
     let failed = |source| ConfigError::Read { path: path.to_owned(), source };
-    // Without waiting: whoever opens a FIFO waits for its writer, and nobody need ever write.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(file) => File::from(file),
-        // What Linux says of a socket (open(2)).
-        Err(Errno::NXIO) => return Err(ConfigError::NotAFile { path: path.to_owned() }),
-        Err(errno) => return Err(failed(errno.into())),
-    };
-    if !file.metadata().map_err(failed)?.is_file() {
-        return Err(ConfigError::NotAFile { path: path.to_owned() });
-    }
+    let file = open(path).map_err(failed)?.ok_or_else(|| ConfigError::NotAFile { path: path.to_owned() })?;
     let mut bytes = Vec::new();
     file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > LARGEST {
@@ -70,7 +69,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
 mod tests {
     use std::os::unix::net::UnixListener;
 
-    use rustix::fs::{CWD, FileType};
+    use rustix::fs::{CWD, FileType, Mode};
     use tagship_core::explain::Explain;
 
     use super::*;

@@ -7,7 +7,7 @@ use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 use serde::{Deserialize, Serialize};
 use tagship_core::{
     reference::{Repository, Tag},
-    signature::{AnnotationRule, Formats, Rekor},
+    signature::{AnnotationRule, Formats, PublicKey, Rekor},
 };
 
 use super::ownership::RootFile;
@@ -92,6 +92,8 @@ pub struct VerifySettings {
     pub downgrade: Downgrade,
     /// The administrator's lowest version: nothing below it is deployed, whatever the state says.
     pub floor: Option<Tag>,
+    /// The administrator's list of keys that count nowhere any more, [`keys`](Self::keys) included.
+    pub revoked_keys: Vec<PublicKey>,
 }
 
 /// Whether a request itself must be signed.
@@ -119,7 +121,7 @@ pub enum Downgrade {
 /// What counts as healthy, and for how long it is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Health {
-    /// The longest wait for one group of services to become healthy after its restart.
+    /// The longest wait for one service to become healthy after its restart.
     pub timeout: Duration,
     /// One window for the whole set after its last service is healthy, in which nothing may change.
     pub settle: Duration,

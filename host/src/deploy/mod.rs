@@ -16,7 +16,7 @@ mod state;
 mod values;
 mod world;
 
-pub(crate) use plan::check_loaded;
+pub(crate) use plan::{check_loaded, local_name};
 
 pub use contents::{Contents, Described, architecture};
 pub use names::{NameBack, has_moved, names_back};

@@ -23,6 +23,14 @@ pub struct Ended {
     pub services: Vec<ServiceEnd>,
 }
 
+impl Ended {
+    /// What may not be done here: nothing was touched, or even looked at.
+    pub fn refused(failure: Failure) -> Self {
+        let (broken, services) = (Vec::new(), Vec::new());
+        Self { verdict: Verdict::Refused, cause: Some(failure), broken, image: None, services }
+    }
+}
+
 /// The end of a deploy in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -105,6 +113,12 @@ impl Failure {
             self.kind.as_str(),
             "engine-unreachable" | "engine-not-running" | "services-unreachable" | "services-lost"
         )
+    }
+
+    /// Why, with what to try behind it.
+    pub(crate) fn words(&self) -> String {
+        let hint = self.hint.as_ref().map(|hint| format!("; hint: {hint}")).unwrap_or_default();
+        format!("{}{hint}", self.reason)
     }
 
     /// The same, as this service's.

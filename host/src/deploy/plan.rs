@@ -2,7 +2,7 @@
 //!
 //! Pure: facts in, decision out. Gathering them is `run`'s work.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     outcome::Failure,
@@ -69,9 +69,17 @@ pub(crate) fn record(settings: &Settings, goal: RecordedGoal, facts: &[Facts]) -
 /// What decisions need of a record.
 pub(crate) fn shape(entry: &InFlight, pull: bool) -> Shape {
     Shape {
-        slots: entry.services.iter().map(|s| Slot { role: s.role, was: s.was }).collect(),
+        slots: entry.services.iter().map(|s| Slot { role: s.role, was: to_go_back_to(s) }).collect(),
         groups: entry.groups.clone(),
         pull,
+    }
+}
+
+/// What was there as far as a way back is concerned: what is revoked is as good as nothing.
+fn to_go_back_to(recorded: &Recorded) -> Was {
+    match recorded.was {
+        Was::Running | Was::Failing if recorded.revoked => Was::Absent,
+        was => was,
     }
 }
 
@@ -105,6 +113,15 @@ pub(crate) fn warnings(facts: &[Facts]) -> Vec<(ServiceName, String)> {
         }
     }
     warnings
+}
+
+/// Services for which there will be no way back, though they run something.
+pub(crate) fn no_way_back(entry: &InFlight) -> Vec<(ServiceName, String)> {
+    let revoked = entry.services.iter().filter(|recorded| recorded.revoked && recorded.was != Was::Stopped);
+    let text = |name| {
+        format!("{name} runs an image whose key is revoked: if this deploy fails, it is stopped and not put back")
+    };
+    revoked.map(|recorded| (recorded.name.clone(), text(&recorded.name))).collect()
 }
 
 /// Those that do not do now what they did when the record was made: wrong image, not running, or with a job under way.
@@ -172,6 +189,18 @@ fn check_unit(facts: &Facts) -> Result<(), Failure> {
             ),
         );
     }
+    if facts.role == Role::Service && ends_with_its_last(&unit.pod) {
+        return refuse(
+            "service-pod",
+            format!(
+                "the pod of {name} stops when the last of its containers does, and its units with it: services that \
+                 restart at the same time, as all do to go back, would not start again"
+            ),
+            "write `PodmanArgs=--exit-policy=continue` into the .pod file, `systemctl --user daemon-reload`, and restart \
+             the pod"
+                .into(),
+        );
+    }
     if facts.role == Role::Service && unit.active == "active" && facts.container.is_none() {
         return refuse(
             "service-container",
@@ -182,16 +211,32 @@ fn check_unit(facts: &Facts) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Units that restart each other must be one group: a restart would otherwise take along one whose turn has not come.
+/// Whether a pod, by the command that makes it, stops with its last container; Quadlet says so unless it is told otherwise.
+fn ends_with_its_last(pod: &[String]) -> bool {
+    let mut values = pod.iter().enumerate().filter_map(|(index, word)| match word.strip_prefix("--exit-policy") {
+        Some("") => pod.get(index + 1).map(String::as_str),
+        Some(value) => value.strip_prefix('='),
+        None => None,
+    });
+    // The last one counts. Podman's own default is to go on.
+    values.next_back() == Some("stop")
+}
+
+/// Units that restart each other must be one group: a restart would otherwise take along one whose turn has not come. So
+/// must those that do it by way of a unit that is not tagship's, such as a target.
 fn check_coupling(settings: &Settings) -> impl Fn(&[Facts]) -> Result<(), Failure> + '_ {
     let group_of = |name: &ServiceName| settings.services.iter().position(|group| group.contains(name));
     move |facts| {
         for one in facts.iter().filter(|one| one.role == Role::Service) {
+            let taken = taken_along(&one.unit);
             for other in facts.iter().filter(|other| other.role == Role::Service && other.name != one.name) {
-                if one.unit.coupled.contains(&other.name.unit()) && group_of(&one.name) != group_of(&other.name) {
+                if let Some(way) = taken.get(other.name.unit().as_str())
+                    && group_of(&one.name) != group_of(&other.name)
+                {
+                    let way = way.map(|unit| format!(", by way of {unit}")).unwrap_or_default();
                     return Err(Failure::new(
                         "services-coupled",
-                        format!("a restart of {} restarts or stops {}, too", one.name, other.name),
+                        format!("a restart of {} restarts or stops {}, too{way}", one.name, other.name),
                     )
                     .at(&one.name)
                     .hint(format!("put both into one nested list: [{}, {}]", one.name, other.name)));
@@ -200,6 +245,20 @@ fn check_coupling(settings: &Settings) -> impl Fn(&[Facts]) -> Result<(), Failur
         }
         Ok(())
     }
+}
+
+/// All that a restart of this unit takes along, each with the unit that ties it in, unless that is this one itself.
+fn taken_along(unit: &UnitFacts) -> BTreeMap<&str, Option<&str>> {
+    let mut taken = BTreeMap::new();
+    let mut next: Vec<(&str, Option<&str>)> = unit.coupled.iter().map(|name| (name.as_str(), None)).collect();
+    while let Some((name, way)) = next.pop() {
+        if taken.contains_key(name) {
+            continue;
+        }
+        taken.insert(name, way);
+        next.extend(unit.beyond.get(name).into_iter().flatten().map(|further| (further.as_str(), Some(name))));
+    }
+    taken
 }
 
 fn recorded(facts: &Facts) -> Recorded {
@@ -213,6 +272,7 @@ fn recorded(facts: &Facts) -> Recorded {
         own_healthcheck: facts.unit.command.iter().any(|word| word.starts_with("--health-cmd")),
         container: running.map(|container| container.id.clone()),
         image: running.map(|container| container.image.clone()).or_else(|| facts.named.clone()),
+        revoked: false,
     }
 }
 

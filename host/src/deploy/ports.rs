@@ -1,6 +1,10 @@
 //! What a deploy needs from the world, in its own words. The adapters are `crate::{services, images, health}`.
 
-use std::{collections::BTreeSet, future::Future, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    time::Duration,
+};
 
 use tagship_core::{
     explain::Explain,
@@ -51,8 +55,12 @@ pub struct UnitFacts {
     pub job: bool,
     /// The command that starts it, word by word.
     pub command: Vec<String>,
+    /// The command that makes the pod that it runs in, word by word; empty if it runs in none.
+    pub pod: Vec<String>,
     /// Units that are restarted or stopped together with this one.
     pub coupled: Vec<String>,
+    /// What each of those that are up takes along in turn, and so on, by their names.
+    pub beyond: BTreeMap<String, Vec<String>>,
 }
 
 /// The local image store.
@@ -197,6 +205,13 @@ pub enum HealthState {
     Healthy,
     /// It is not.
     Unhealthy,
+}
+
+impl HealthState {
+    /// Nothing speaks against the container: it is healthy, or nothing says.
+    pub fn is_well(self) -> bool {
+        matches!(self, Self::None | Self::Healthy)
+    }
 }
 
 /// A container that was found healthy, or at least running, on the right image.

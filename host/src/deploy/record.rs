@@ -2,6 +2,8 @@
 //!
 //! Where and how it is written is `crate::journal`'s business.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use tagship_core::{
     explain::Explain,
@@ -85,6 +87,9 @@ pub struct Recorded {
     pub container: Option<ContainerId>,
     /// The image that it ran, or that its name stood for if it did not run; none where there was no image.
     pub image: Option<ImageId>,
+    /// That image was proven by a key that is revoked by now: it is never put back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub revoked: bool,
 }
 
 /// What a unit is in a deploy.
@@ -139,16 +144,23 @@ impl Restorable {
 }
 
 impl InFlight {
-    /// What may be put back for one of the recorded services; none where there was nothing.
+    /// What may be put back for one of the recorded services; none where there was nothing, or where it is revoked.
     pub fn restorable(&self, service: &ServiceName) -> Option<Restorable> {
         self.services.iter().find(|recorded| recorded.name == *service)?.restorable()
+    }
+
+    /// Takes the way back to these images. What runs them goes on until something else is put in its place.
+    pub(super) fn revoke(&mut self, images: &BTreeSet<ImageId>) {
+        for recorded in &mut self.services {
+            recorded.revoked |= recorded.image.as_ref().is_some_and(|image| images.contains(image));
+        }
     }
 }
 
 impl Recorded {
-    /// What may be put back for this service; none where there was nothing.
+    /// What may be put back for this service; none where there was nothing, or where it is revoked.
     pub(super) fn restorable(&self) -> Option<Restorable> {
-        let image = self.image.clone()?;
+        let image = self.image.clone().filter(|_| !self.revoked)?;
         Some(Restorable { service: self.name.clone(), local: self.local.clone(), image })
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::{
-    future::{try_join, try_join_all, try_join3},
+    future::{join, try_join, try_join_all, try_join3},
     stream::{FuturesUnordered, StreamExt},
 };
 use tagship_core::{reference::Tag, signature::Verified};
@@ -20,7 +20,7 @@ use super::{
     plan::{self, Facts, Named},
     ports::{Containers, News, Part, Proof, Report, Store, Units},
     record::{InFlight, Journal, Phase, RecordedGoal, Restorable},
-    space,
+    space::{self, Room},
     state::{Effect, Event, Machine, Task, Way},
     values::ImageId,
     world::{Learned, Running, Source, World},
@@ -49,6 +49,8 @@ pub struct Ground<'a, U, S, C> {
     pub store: &'a S,
     /// The containers.
     pub containers: &'a C,
+    /// Images that no way back may lead to: their key was revoked after they were proven.
+    pub revoked: &'a BTreeSet<ImageId>,
     /// Who is told.
     pub report: &'a dyn Report,
     /// Whether it is to be cut off.
@@ -70,7 +72,11 @@ pub async fn deploy<U: Units, S: Store, C: Containers>(
         digest: candidate.verified.digest(),
         tag: candidate.tag.clone(),
     };
-    let room = async { enough_room(ground, contents.await).await.map_err(refused) };
+    // The engine looks for programs and packages before it says where its directories are: longer than all else here.
+    let room = async {
+        let (contents, rooms) = join(contents, ground.store.rooms()).await;
+        enough_room(ground, contents, rooms.ok()).await.map_err(Ended::refused)
+    };
     match try_join(look_and_record(ground, goal, plan::names), room).await {
         Ok((entry, ())) => forward(ground, journal, entry, Source::Verified(Box::new(candidate.verified))).await,
         Err(ended) => ended,
@@ -92,7 +98,7 @@ pub async fn put_back<U: Units, S: Store, C: Containers>(
     let mut wanted = BTreeMap::new();
     for (index, recorded) in entry.services.iter().enumerate() {
         let Some(restorable) = earlier.restorable(&recorded.name).filter(|r| *r.local() == recorded.local) else {
-            return refused(
+            return Ended::refused(
                 Failure::new("nothing-recorded", format!("no earlier image of {} is recorded", recorded.name))
                     .at(&recorded.name),
             );
@@ -100,7 +106,7 @@ pub async fn put_back<U: Units, S: Store, C: Containers>(
         wanted.insert(index, restorable);
     }
     if let Err(failure) = all_present(ground.store, wanted.values().map(Restorable::image)).await {
-        return refused(failure);
+        return Ended::refused(failure);
     }
     forward(ground, journal, entry, Source::Restorable(wanted)).await
 }
@@ -111,8 +117,9 @@ pub async fn put_back<U: Units, S: Store, C: Containers>(
 pub async fn recover<U: Units, S: Store, C: Containers>(
     ground: &Ground<'_, U, S, C>,
     journal: &mut dyn Journal,
-    entry: InFlight,
+    mut entry: InFlight,
 ) -> Result<Ended, Failure> {
+    entry.revoke(ground.revoked);
     let names = entry.services.iter().map(|s| (s.name.clone(), s.role, s.local.clone())).collect();
     let facts = look(ground, names).await?;
     let astray = plan::astray(&entry, &facts);
@@ -129,7 +136,9 @@ async fn forward<U: Units, S: Store, C: Containers>(
     source: Source,
 ) -> Ended {
     let pull = matches!(source, Source::Verified(_));
-    let (machine, effects) = Machine::begin(plan::shape(&entry, pull));
+    let shape = plan::shape(&entry, pull);
+    // Asked while everything was being looked at.
+    let (machine, effects) = if ground.stop.is_asked() { Machine::cut_off(shape) } else { Machine::begin(shape) };
     let world = World::new(ground, entry.services.clone(), source);
     drive(&world, journal, entry, machine, effects).await
 }
@@ -141,11 +150,13 @@ async fn look_and_record<U: Units, S: Store, C: Containers>(
     names: fn(&Settings) -> Result<Vec<Named>, Failure>,
 ) -> Result<InFlight, Ended> {
     let begun = Instant::now();
-    let names = names(ground.settings).map_err(refused)?;
+    let names = names(ground.settings).map_err(Ended::refused)?;
     let facts = look(ground, names).await.map_err(failed)?;
-    let entry = plan::record(ground.settings, goal, &facts).map_err(refused)?;
-    all_present(ground.store, entry.services.iter().filter_map(|s| s.image.as_ref())).await.map_err(refused)?;
-    for (service, text) in plan::warnings(&facts) {
+    let mut entry = plan::record(ground.settings, goal, &facts).map_err(Ended::refused)?;
+    entry.revoke(ground.revoked);
+    let restorable: Vec<_> = entry.services.iter().filter_map(|s| entry.restorable(&s.name)).collect();
+    all_present(ground.store, restorable.iter().map(Restorable::image)).await.map_err(Ended::refused)?;
+    for (service, text) in plan::warnings(&facts).into_iter().chain(plan::no_way_back(&entry)) {
         ground.report.tell(News {
             phase: Part::Inspect,
             service: Some(&service),
@@ -166,10 +177,13 @@ async fn look_and_record<U: Units, S: Store, C: Containers>(
 }
 
 /// Refuses an image that there is no room for. What cannot be found out forbids nothing: the pull will tell.
-async fn enough_room<U, S: Store, C>(ground: &Ground<'_, U, S, C>, contents: Option<Contents>) -> Result<(), Failure> {
-    let Some(contents) = contents else { return Ok(()) };
+async fn enough_room<U, S: Store, C>(
+    ground: &Ground<'_, U, S, C>,
+    contents: Option<Contents>,
+    rooms: Option<Vec<Room>>,
+) -> Result<(), Failure> {
+    let (Some(contents), Some(rooms)) = (contents, rooms) else { return Ok(()) };
     let reserve = ground.settings.reserve_space;
-    let Ok(rooms) = ground.store.rooms().await else { return Ok(()) };
     let Err(_) = space::check(&contents, &BTreeSet::new(), &rooms, reserve) else { return Ok(()) };
     // Only now does it matter what is there already: finding out takes a question for each image.
     let Ok(there) = ground.store.layers().await else { return Ok(()) };
@@ -210,12 +224,8 @@ async fn all_present<S: Store>(store: &S, images: impl Iterator<Item = &ImageId>
     Ok(())
 }
 
-fn refused(failure: Failure) -> Ended {
-    Ended { verdict: Verdict::Refused, cause: Some(failure), broken: Vec::new(), image: None, services: Vec::new() }
-}
-
 fn failed(failure: Failure) -> Ended {
-    Ended { verdict: Verdict::Failed, ..refused(failure) }
+    Ended { verdict: Verdict::Failed, ..Ended::refused(failure) }
 }
 
 /// Performs effects until the machine has ended.

@@ -25,7 +25,8 @@ pub struct Room {
     pub free: u64,
 }
 
-/// The places in which there is no room for these contents beside the reserve; `there` are the layers in the store.
+/// Refuses contents for which a file system has no room beside the reserve, the first that is found; `there` are the layers
+/// in the store.
 pub(crate) fn check(
     contents: &Contents,
     there: &BTreeSet<Digest>,

@@ -59,6 +59,13 @@ impl Machine {
         (machine, effects)
     }
 
+    /// A deploy that is cut off before its first effect: nothing is done for it, so nothing has to be put back.
+    pub(crate) fn cut_off(shape: Shape) -> (Self, Vec<Effect>) {
+        let mut machine = Self::at(shape, State::Pulling, false);
+        let effects = machine.on(Event::Stopped);
+        (machine, effects)
+    }
+
     /// Ends what an earlier run began. `astray` are those that do not do now what they did before its first effect.
     pub(crate) fn recover(shape: Shape, phase: Phase, astray: &BTreeSet<usize>) -> (Self, Vec<Effect>) {
         let placed = shape.moved_by(&phase);

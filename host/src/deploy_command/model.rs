@@ -74,6 +74,12 @@ enum Form {
     Foreign,
     /// Its image is signed as another version.
     OtherVersion,
+    /// It is to go back, and signed as that has to be.
+    Back,
+    /// It is to go back, and nobody has signed it.
+    BackUnsigned,
+    /// It is to go back, and somebody else has signed it.
+    BackForeign,
     /// It cannot be read but for its `Request` line.
     Broken,
     /// It cannot be read, and only its file's name says who asks.
@@ -131,6 +137,9 @@ fn forms() -> impl Strategy<Value = Form> {
         1 => Just(Form::Unsigned),
         1 => Just(Form::Foreign),
         1 => Just(Form::OtherVersion),
+        3 => Just(Form::Back),
+        1 => Just(Form::BackUnsigned),
+        1 => Just(Form::BackForeign),
         1 => Just(Form::Broken),
         1 => Just(Form::Nameless),
         1 => Just(Form::Misnamed),
@@ -179,7 +188,7 @@ fn config() -> ProptestConfig {
     let default = ProptestConfig::default();
     match std::env::var_os("PROPTEST_CASES") {
         Some(_) => default,
-        None => ProptestConfig { cases: 48, ..default },
+        None => ProptestConfig { cases: 128, ..default },
     }
 }
 
@@ -207,5 +216,19 @@ fn killed_while_it_tells_that_it_will_be_ended_later() {
         for telling in 1..14 {
             play::play(false, &[asked(), killed(deploy), Step::Do(Action::Engine(true)), killed(telling)]);
         }
+    }
+}
+
+/// Random steps rarely go back to what ran and ask for the newer version again, which is held then. A rollback by request
+/// is killed at places of all its parts.
+#[test]
+fn killed_while_it_goes_back() {
+    let ask = |form, version| Step::Do(Action::Ask(form, version));
+    let run = |crash| Step::Run(Run { crash, ..Run::default() });
+    for place in (1..120).step_by(7) {
+        let back = [ask(Form::Good, 1), run(None), ask(Form::Good, 2), run(None), ask(Form::Back, 1), run(Some(place))];
+        let again =
+            [run(None), ask(Form::Good, 2), run(None), ask(Form::BackUnsigned, 1), run(None), ask(Form::Good, 3)];
+        play::play(false, &[&back[..], &again].concat());
     }
 }

@@ -17,14 +17,16 @@ use super::*;
 use crate::{
     config::{Downgrade, RequestPolicy},
     deploy::{InFlight, Journal as _, Phase, Recorded, RecordedGoal, Role, Was},
-    history::History,
+    history::{By, History},
     journal::{Current, Journal},
     operate::{retry, rollback},
     testing::{Signer, World, digest, image_of, repository, settings, tag},
     trust::Release,
 };
 
+mod damaged;
 mod lost;
+mod revoked;
 
 /// A host, its directories, and whoever asks.
 struct Place {
@@ -338,6 +340,23 @@ async fn the_plain_form_deploys_what_the_tag_names() {
 }
 
 #[tokio::test]
+async fn a_file_in_the_hand_offs_place_is_named_and_left() {
+    let mut place = Place::new();
+    let file = place.temp.path().join("file");
+    fs::write(&file, "somebody's").unwrap();
+    for handoff in [file.clone(), file.join("below")] {
+        place.settings.handoff = handoff;
+        let error = place.run().await.unwrap_err();
+        assert_eq!(error.kind(), "handoff-create");
+        assert!(error.hint().unwrap().contains("is no directory"), "{:?}", error.hint());
+        let (history, requests) = (History::open(&place.state()).unwrap(), Requests::open(place.state()).unwrap());
+        let seen = crate::operate::status::look(&place.world, &place.settings, &history, &requests).await.unwrap();
+        assert!(seen.render(false).contains("warning  cannot open the hand-off directory"), "{}", seen.render(false));
+    }
+    assert_eq!(fs::read(&file).unwrap(), b"somebody's");
+}
+
+#[tokio::test]
 async fn a_broken_configuration_is_an_answer_and_works_once_mended() {
     let place = Place::new();
     let digest = place.world.release(&place.key, "v0.1.0");
@@ -399,6 +418,29 @@ async fn requests_that_must_be_signed_are() {
     assert_eq!(place.ask("v0.3.0", digest).await.kind.as_str(), "request-unsigned");
     let request = place.request("v0.3.0", digest);
     assert_eq!(place.ask_signed(&request, &place.key).await.outcome, Outcome::Deployed);
+}
+
+/// Whoever can write in the hand-off directory keeps a copy, and pushes its identifier out of those that were seen.
+#[tokio::test]
+async fn a_signed_rollback_is_used_once_however_many_requests_come_after_it() {
+    let place = Place::new();
+    place.deploy("v0.1.0").await;
+    place.deploy("v0.2.0").await;
+    let request = Request { rollback: true, ..place.request("v0.1.0", digest("v0.1.0")) };
+    assert_eq!(place.ask_signed(&request, &place.key).await.outcome, Outcome::Deployed);
+    place.deploy("v0.3.0").await;
+    fs::remove_file(place.temp.path().join("state/seen")).unwrap();
+    fs::remove_file(place.path(&request.id.status_name())).unwrap();
+    let bytes = request.encode_signed(|message| Ok::<_, ()>(place.key.sign(message))).unwrap();
+    place.put(request.id, &bytes);
+    place.run().await.unwrap();
+    assert!(!place.path(&request.id.request_name()).exists() && !place.path(&request.id.status_name()).exists());
+    assert_eq!(place.world.running(), Some(image_of(digest("v0.3.0"))));
+    // One whose signature does not count takes no room.
+    let foreign = Request { id: RequestId::generate(), ..request };
+    assert_eq!(place.ask_signed(&foreign, &Signer::new()).await.kind.as_str(), "request-signature");
+    let spent = fs::read_to_string(place.temp.path().join("state/spent")).unwrap();
+    assert!(!spent.contains(&foreign.id.to_string()), "{spent}");
 }
 
 #[tokio::test]
@@ -483,7 +525,8 @@ async fn what_was_signed_again_with_a_new_key_can_be_gone_back_to() {
 #[tokio::test]
 async fn with_nothing_behind_it_there_is_no_way_back() {
     let place = Place::new();
-    assert!(place.go_back(None).await.is_err());
+    let nothing = place.go_back(None).await.unwrap_err();
+    assert!(nothing.hint().unwrap().contains("`tagship-host rollback app --list`"), "{:?}", nothing.hint());
 }
 
 #[tokio::test]
@@ -495,7 +538,16 @@ async fn what_ran_before_tagship_came_is_put_back_unverified() {
         state.names.insert(format!("localhost/app:{name}"), incumbent.clone());
         state.runs.insert(name.parse().unwrap(), (incumbent.clone(), 1));
     }
+    let sick = place.world.release(&place.key, "v0.0.9");
+    place.world.state().sick.insert(image_of(sick));
+    let status = place.ask("v0.0.9", sick).await;
+    assert_eq!((status.outcome, place.world.running()), (Outcome::RolledBack, Some(incumbent.clone())));
+    assert!(status.reason.as_str().contains("was never verified here"), "{}", status.reason);
     place.deploy("v0.1.0").await;
+    let sick = place.world.release(&place.key, "v0.2.0");
+    place.world.state().sick.insert(image_of(sick));
+    let status = place.ask("v0.2.0", sick).await;
+    assert!(!status.reason.as_str().contains("never verified"), "{}", status.reason);
     assert_eq!(place.go_back(None).await.unwrap().outcome, Outcome::Deployed);
     assert_eq!(place.world.running(), Some(incumbent));
     assert!(place.history().trust.running().is_none());
@@ -515,6 +567,7 @@ fn kill_in_the_middle(place: &Place, request: &Request, phase: Phase) {
         container: None,
         image: Some(old.clone()),
         own_healthcheck: true,
+        revoked: false,
     };
     let entry = InFlight {
         goal: RecordedGoal::Deploy { repository: repository(), digest: request.digest, tag: request.tag.clone() },
@@ -526,6 +579,7 @@ fn kill_in_the_middle(place: &Place, request: &Request, phase: Phase) {
     let mut journal = Journal::open(place.state()).unwrap();
     let current = Current {
         request: Some(request.id),
+        postponed: false,
         asked: request.tag.clone(),
         release: None,
         started: Timestamp::now(),
@@ -547,8 +601,19 @@ async fn begin(place: &Place, request: &Request) {
 
     let text = String::from_utf8(request.encode()).unwrap();
     let form = EntryForm::Full { text };
-    let entry = Entry { id: request.id, claimed: Timestamp::now(), form, stage: Stage::Begun };
+    let handoff = Some(place.settings.handoff.clone());
+    let entry = Entry { id: request.id, claimed: Timestamp::now(), form, stage: Stage::Begun, handoff };
     Requests::open(place.state()).unwrap().put(&entry).unwrap();
+}
+
+/// A request whose deploy was proven, and whose verdict was kept, before the run was killed: nobody was told.
+async fn decided_and_untold(place: &Place) -> Request {
+    let request = place.request("v0.2.0", digest("v0.2.0"));
+    begin(place, &request).await;
+    kill_in_the_middle(place, &request, Phase::Proven);
+    let verdict = Status { tag: Some(request.tag.clone()), ..Status::new(Outcome::Deployed, "deployed", "it runs") };
+    Journal::open(place.state()).unwrap().ended(&verdict).unwrap();
+    request
 }
 
 #[tokio::test]
@@ -570,14 +635,46 @@ async fn a_killed_run_is_ended_by_the_next_and_answered() {
 }
 
 #[tokio::test]
+async fn a_request_is_answered_where_it_was_made_whatever_is_configured_by_then() {
+    let broken = || Err(ConfigError::MissingKey { path: "app.yaml".into(), key: "services" });
+    for (case, is_broken, is_there) in [("moved", false, true), ("broken", true, true), ("no default", true, false)] {
+        let place = Place::new();
+        let request = place.request("v0.1.0", digest("v0.1.0"));
+        begin(&place, &request).await;
+        let other = place.temp.path().join("other");
+        if is_there {
+            fs::create_dir(&other).unwrap();
+        }
+        let moved = || Ok(Settings { handoff: other.clone(), ..place.settings.clone() });
+        let load: &dyn Fn() -> Result<Settings, ConfigError> = if is_broken { &broken } else { &moved };
+        let configuration = Configuration { load, fallback: other.clone() };
+        run(&place.world, &place.settings.app, &configuration, place.state()).await.unwrap();
+        assert_eq!(place.answer(request.id).outcome, Outcome::Interrupted, "{case}");
+        assert!(place.path(&request.id.log_name()).exists(), "{case}");
+        assert!(!other.join(request.id.status_name()).exists(), "{case}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_whose_directory_is_away_stays_open() {
+    let place = Place::new();
+    let request = place.request("v0.1.0", digest("v0.1.0"));
+    begin(&place, &request).await;
+    let (away, other) = (place.temp.path().join("away"), place.temp.path().join("other"));
+    fs::rename(&place.settings.handoff, &away).unwrap();
+    let moved = || Ok(Settings { handoff: other.clone(), ..place.settings.clone() });
+    tokio::time::pause();
+    let _ = place.run_with(&moved).await;
+    fs::rename(&away, &place.settings.handoff).unwrap();
+    place.run_with(&moved).await.unwrap();
+    assert_eq!(place.answer(request.id).outcome, Outcome::Interrupted);
+}
+
+#[tokio::test]
 async fn a_verdict_that_nobody_was_told_is_told() {
     let place = Place::new();
     place.deploy("v0.1.0").await;
-    let request = place.request("v0.2.0", digest("v0.2.0"));
-    begin(&place, &request).await;
-    kill_in_the_middle(&place, &request, Phase::Proven);
-    let verdict = Status { tag: Some(request.tag.clone()), ..Status::new(Outcome::Deployed, "deployed", "it runs") };
-    Journal::open(place.state()).unwrap().ended(&verdict).unwrap();
+    let request = decided_and_untold(&place).await;
     let restarts = place.world.state().restarts;
     place.run().await.unwrap();
     assert_eq!((place.answer(request.id).outcome, place.world.state().restarts), (Outcome::Deployed, restarts));
@@ -600,6 +697,12 @@ async fn what_cannot_be_ended_now_is_ended_later_and_nothing_new_begins_before()
     place.run().await.unwrap();
     assert_eq!(place.world.running(), Some(image_of(digest("v0.1.0"))));
     assert!(Journal::open(place.state()).unwrap().current().is_none());
+    let told = place.world.state().verdicts.last().cloned().unwrap();
+    assert_eq!(
+        (told.by, told.status.request),
+        (By::Companion, None),
+        "the request has its verdict, and it was its only one"
+    );
 }
 
 #[tokio::test]
@@ -653,6 +756,25 @@ async fn nobody_waits_for_the_removal_of_old_images() {
     assert_eq!(place.ask("v1.2.0", sick).await.outcome, Outcome::RolledBack);
     let images = ["v1.0.0", "v1.1.0"].map(|name| image_of(digest(name)));
     assert_eq!(place.world.state().tidied, images.into_iter().zip(1..).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn an_error_of_one_request_leaves_nothing_undone() {
+    let place = Place::new();
+    place.deploy("v1.0.0").await;
+    let digest = place.world.release(&place.key, "v1.1.0");
+    // Nothing can be put where a directory with something in it is.
+    let requests = place.temp.path().join("state/requests.json");
+    place.world.state().in_settle = Some(Box::new(move || {
+        fs::remove_file(&requests).unwrap();
+        fs::create_dir_all(requests.join("full")).unwrap();
+    }));
+    let request = place.request("v1.1.0", digest);
+    place.put(request.id, &request.encode());
+    assert_eq!(place.run().await.unwrap_err().kind(), "state-io");
+    assert_eq!(place.answer(request.id).outcome, Outcome::Deployed);
+    assert!(Journal::open(place.state()).unwrap().current().is_none(), "everybody has been told");
+    assert_eq!(place.world.state().tidied.len(), 2);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use crate::{
     config::{App, Settings},
     deploy::{Containers, Failure, ImageId, Store, Units},
     history,
+    state_dir::StateDir,
     stop::Stop,
     verify::{Denied, Registry},
 };
@@ -36,12 +37,14 @@ pub trait Host: Sized + Sync {
     /// Tells a change of the mark to there, too.
     fn marked(&self, app: &App, marked: &history::Marked);
 
-    /// Removes what the store need not keep any longer, now that `running` is proven. Returns how many images went.
+    /// Removes what the store need not keep any longer, now that `running` is proven. Returns how many images went. `dir`
+    /// tells whether other apps are at work, who use the same store.
     fn tidy(
         &self,
         store: &Self::Store,
         settings: &Settings,
         running: &ImageId,
+        dir: &StateDir,
     ) -> impl Future<Output = Result<usize, Failure>>;
 }
 

@@ -38,6 +38,11 @@ pub(super) fn words(cause: &Failure, broken: &[Failure]) -> String {
     words
 }
 
+/// A rollback to what ran before tagship came, or before its version was forgotten.
+pub(super) fn unverified(cause: &Failure) -> Failure {
+    Failure { reason: format!("{}; what runs again was never verified here", cause.reason), ..cause.clone() }
+}
+
 /// A success: what runs, and which services are not known to be well.
 pub(super) fn success(asked: &Tag, services: &[ServiceEnd]) -> String {
     let named = |which: &dyn Fn(&&ServiceEnd) -> bool| -> Vec<&ServiceName> {

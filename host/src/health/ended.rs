@@ -38,6 +38,11 @@ const END: Duration = Duration::from_secs(1);
 /// The longest that what it left is read: what was read by then is better than nothing.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Where a service's own words are.
+pub(super) fn more(service: &ServiceName) -> String {
+    format!("`journalctl --user -u {}` says more", service.unit())
+}
+
 /// Which container of a service has ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Which<'a> {
@@ -83,7 +88,7 @@ impl Engine {
             None => self.told_code(service, which).await,
         };
         let how = code.map_or_else(String::new, |code| format!(" with {code}"));
-        Failure::new("container-exited", format!("the container of {service} exited{how}"))
+        Failure::new("container-exited", format!("the container of {service} exited{how}")).hint(more(service))
     }
 
     async fn told_code(&self, service: &ServiceName, which: Which<'_>) -> Option<i64> {

@@ -2,7 +2,7 @@
 
 use tagship_core::explain::Explain;
 
-use crate::engine;
+use crate::{config::App, engine};
 
 /// What went wrong with the image store.
 #[derive(Debug, thiserror::Error)]
@@ -10,6 +10,8 @@ pub enum ImagesError {
     /// The registry's image did not get into the store.
     #[error("cannot pull {reference}: {words}")]
     Pull {
+        /// For which app.
+        app: App,
         /// What was pulled.
         reference: String,
         /// The engine's words.
@@ -53,10 +55,13 @@ impl Explain for ImagesError {
     }
 
     fn hint(&self) -> Option<String> {
-        let words = match self {
-            Self::Pull { words, .. } | Self::Engine { words, .. } => words.to_lowercase(),
+        let (words, app) = match self {
+            Self::Pull { app, words, .. } => (words.to_lowercase(), Some(app)),
+            Self::Engine { words, .. } => (words.to_lowercase(), None),
             Self::Unreachable { .. } => return Some(engine::HINT.into()),
-            Self::Other { .. } => return None,
+            Self::Other { .. } => {
+                return Some("`podman images --digests` shows what is there; look for what removes images".into());
+            }
         };
         let says = |any: &[&str]| any.iter().any(|part| words.contains(part));
         let hint = if says(&["no space left", "quota exceeded"]) {
@@ -68,9 +73,13 @@ impl Explain for ImagesError {
         } else if says(&["no signature exists"]) {
             "Podman's policy wants a signature at the image's `.sig` tag, and there is none: release with \
              `signature-formats: sig,bundle`, the action's default"
-        } else if says(&["signature", "policy"]) {
-            "Podman's policy.json refuses the image: if `verify` in the app's configuration has changed since, as in a \
-             key's rotation, run `tagship-host policy APP --write`; else compare the keys of both"
+        } else if let Some(app) = app
+            && says(&["signature", "policy"])
+        {
+            return Some(format!(
+                "Podman's policy.json refuses the image: if `verify` in the app's configuration has changed since, as in a \
+                 key's rotation, run `tagship-host policy {app} --write`; else compare the keys of both"
+            ));
         } else {
             return None;
         };
@@ -84,14 +93,18 @@ mod tests {
 
     #[test]
     fn a_failed_pull_says_what_to_try() {
-        let hint = |words: &str| ImagesError::Pull { reference: "r".into(), words: words.into() }.hint();
+        let hint = |words: &str| {
+            let app = "demo".parse().unwrap();
+            ImagesError::Pull { app, reference: "r".into(), words: words.into() }.hint()
+        };
         assert!(hint("writing blob: no space left on device").unwrap().contains("disk"));
         assert!(hint("unauthorized: authentication required").unwrap().contains("podman login"));
         assert!(hint("tls: x509: certificate signed by unknown authority").unwrap().contains("CA"));
         let unsigned = hint("Source image rejected: A signature was required, but no signature exists").unwrap();
         assert!(unsigned.contains("`.sig`") && unsigned.contains("signature-formats"), "{unsigned}");
         let foreign = hint("Source image rejected: cryptographic signature verification failed").unwrap();
-        assert!(foreign.contains("tagship-host policy APP --write"), "{foreign}");
+        assert!(foreign.contains("tagship-host policy demo --write"), "{foreign}");
         assert_eq!(hint("something else"), None);
+        assert!(ImagesError::Other { reference: "r".into() }.hint().unwrap().contains("podman images"));
     }
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tagship_core::{
     explain::Explain,
     handoff::{
-        dir::{Claim, Dir, Stamp},
+        dir::{Claim, Dir, DirError, Stamp},
         names::{Name, RequestId},
         request,
         status::{Outcome, Status},
@@ -44,6 +44,8 @@ pub(super) struct State {
     pub(super) interrupted: Vec<Arrival>,
     /// Answers that could not be written yet.
     pub(super) unanswered: Vec<Entry>,
+    /// Files that are no requests, whose answers could not be written yet.
+    pub(super) unrefused: Vec<(Claim, Invalid)>,
     /// The logs of requests without an answer.
     pub(super) logs: HashMap<RequestId, Progress>,
     /// The last plain request: another link to the same file is the same request.
@@ -83,12 +85,27 @@ impl Shared {
         Some(received.map(|(received, bytes)| {
             let text = String::from_utf8_lossy(&bytes).into_owned();
             let form = EntryForm::Full { text };
-            let entry = Entry { id: received.request.id, claimed: Timestamp::now(), form, stage: Stage::Waiting };
+            let entry = self.entry(received.request.id, form);
             Arrival { entry, asked: Asked::Full(Box::new(received)) }
         }))
     }
 
-    pub(super) async fn accept_plain(&self, claim: &Claim) -> Result<(), InboxError> {
+    /// What has just been claimed here.
+    fn entry(&self, id: RequestId, form: EntryForm) -> Entry {
+        let handoff = Some(self.dir.path().to_owned());
+        Entry { id, claimed: Timestamp::now(), form, stage: Stage::Waiting, handoff }
+    }
+
+    /// Writes in the directory that an entry came from: another one may have been configured since. One that cannot be
+    /// opened is tried again like a file that cannot be written.
+    fn write_for<T>(&self, entry: &Entry, write: impl FnOnce(&Dir) -> Result<T, DirError>) -> Result<T, DirError> {
+        match &entry.handoff {
+            Some(other) if other != self.dir.path() => write(&Dir::open(other)?),
+            _ => write(&self.dir),
+        }
+    }
+
+    pub(super) async fn accept_plain(&self, claim: Claim) -> Result<(), InboxError> {
         let opened = match self.dir.open_file(&claim.name, &self.rules.owners) {
             Ok(Some(opened)) => opened,
             Ok(None) => return Ok(()),
@@ -112,9 +129,8 @@ impl Shared {
                 let asked = Asked::Plain { tag: tag.clone(), written: stamp.modified() };
                 let claimed_as = claim.name.to_string_lossy().into_owned();
                 let form = EntryForm::Plain { tag, written: stamp.modified(), claim: claimed_as };
-                let id = RequestId::generate();
-                let entry = Entry { id, claimed: Timestamp::now(), form, stage: Stage::Waiting };
-                self.accept(claim, Arrival { entry, asked })
+                let entry = self.entry(RequestId::generate(), form);
+                self.accept(&claim, Arrival { entry, asked })
             }
             Err(invalid) => self.refuse(claim, invalid),
         }
@@ -159,42 +175,57 @@ impl Shared {
     /// Shows the claim of a full request: its log.
     fn show(&self, state: &mut State, arrival: &Arrival) -> Result<(), InboxError> {
         if matches!(arrival.asked, Asked::Full(_)) {
-            state.logs.insert(arrival.id(), Progress::create(&self.dir, arrival.id())?);
+            let log = self.write_for(&arrival.entry, |dir| Progress::create(dir, arrival.id()))?;
+            state.logs.insert(arrival.id(), log);
         }
         Ok(())
     }
 
     /// Answers a good request that the ledger cannot keep.
     fn reject(&self, state: &mut State, claim: &Claim, arrival: &Arrival, error: StateError) -> Result<(), InboxError> {
-        // The ledger will fail again; the answer is what matters, and the ledger's error is what is told.
-        let _ = self.decide(state, arrival, refused(&error));
-        self.dir.discard(&claim.name)?;
+        let without = state.unanswered.len();
+        // The answer is what matters, and the ledger's error is what is told.
+        let _ = self.settle(state, decided(arrival, refused(&error)));
+        // Until the answer is there the claim is all that knows of the request: the next run finds it.
+        if state.unanswered.len() == without {
+            self.dir.discard(&claim.name)?;
+        }
         Err(error.into())
     }
 
-    /// Answers a claimed file that is no request, if it says whom, and deletes it.
-    pub(super) fn refuse(&self, claim: &Claim, invalid: Invalid) -> Result<(), InboxError> {
-        let Invalid { id, status } = invalid;
+    /// Answers a claimed file that is no request, if it says whom, and deletes it. If that fails, it is tried again with
+    /// the answers that could not be written, and the next run finds the file.
+    pub(super) fn refuse(&self, claim: Claim, invalid: Invalid) -> Result<(), InboxError> {
+        tracing::warn!(kind = %invalid.status.kind, "an invalid request is removed: {}", invalid.status.reason);
+        self.refuse_now(&mut self.state(), claim, invalid)
+    }
+
+    fn refuse_now(&self, state: &mut State, claim: Claim, invalid: Invalid) -> Result<(), InboxError> {
+        let refused = self.answer_invalid(&claim, &invalid).and_then(|()| Ok(self.dir.discard(&claim.name)?));
+        if refused.is_err() {
+            state.unrefused.push((claim, invalid));
+        }
+        refused
+    }
+
+    fn answer_invalid(&self, claim: &Claim, Invalid { id, status }: &Invalid) -> Result<(), InboxError> {
         let full = matches!(claim.was, Name::Request(_) | Name::ClaimedRequest(_));
-        tracing::warn!(kind = %status.kind, "an invalid request was removed: {}", status.reason);
-        match id {
+        match *id {
             // Its answer is there, or will be. It is not touched for what anybody else writes.
             Some(id) if self.ledger.knows(id)? => {}
             Some(id) => {
-                answer::write(&self.dir, &status)?;
+                answer::write(&self.dir, status)?;
                 self.ledger.close(id)?;
             }
             None if full => {}
-            None => answer::write(&self.dir, &status)?,
+            None => answer::write(&self.dir, status)?,
         }
-        Ok(self.dir.discard(&claim.name)?)
+        Ok(())
     }
 
     /// Decides a request: into the ledger, then the answer, then closed.
     pub(super) fn decide(&self, state: &mut State, arrival: &Arrival, status: Status) -> Result<(), InboxError> {
-        let request = matches!(arrival.asked, Asked::Full(_)).then_some(arrival.id());
-        let status = Status { tag: Some(arrival.tag().clone()), request, ..status };
-        let entry = Entry { stage: Stage::Decided(Box::new(status)), ..arrival.entry.clone() };
+        let entry = decided(arrival, status);
         let kept = self.ledger.put(&entry).map_err(InboxError::from);
         // Told even if it could not be kept: an answer that is known is worth more than one that is safe.
         kept.and(self.settle(state, entry))
@@ -203,7 +234,7 @@ impl Shared {
     /// Writes the answer of a decided entry, and closes it.
     fn settle(&self, state: &mut State, entry: Entry) -> Result<(), InboxError> {
         let Stage::Decided(status) = &entry.stage else { return Ok(()) };
-        if let Err(error) = answer::write(&self.dir, status) {
+        if let Err(error) = self.write_for(&entry, |dir| answer::write(dir, status)) {
             state.unanswered.push(entry);
             return Err(error.into());
         }
@@ -217,6 +248,9 @@ impl Shared {
         let mut first = Ok(());
         for entry in std::mem::take(&mut state.unanswered) {
             first = first.and(self.settle(&mut state, entry));
+        }
+        for (claim, invalid) in std::mem::take(&mut state.unrefused) {
+            first = first.and(self.refuse_now(&mut state, claim, invalid));
         }
         first
     }
@@ -252,6 +286,13 @@ impl Shared {
             Stage::Decided(_) => self.settle(&mut state, arrival.entry),
         }
     }
+}
+
+/// A request's entry once it is decided.
+fn decided(arrival: &Arrival, status: Status) -> Entry {
+    let request = matches!(arrival.asked, Asked::Full(_)).then_some(arrival.id());
+    let status = Status { tag: Some(arrival.tag().clone()), request, ..status };
+    Entry { stage: Stage::Decided(Box::new(status)), ..arrival.entry.clone() }
 }
 
 pub(super) fn refused(error: &StateError) -> Status {

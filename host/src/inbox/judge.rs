@@ -22,6 +22,10 @@ use crate::trust::order::newer_request;
 /// The largest plain request, in bytes: a tag has at most 128, and may end its line.
 pub(super) const TRIGGER_LIMIT: usize = 129;
 
+/// How far ahead the Not-After of a rollback request may lie: the longest budget, by which requesters set it, and an hour
+/// for clocks that differ. Each that was used is remembered until then, and one that leaked is dead after it.
+const ROLLBACK_AHEAD: Duration = Duration::from_secs(25 * 60 * 60);
+
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked {
@@ -85,6 +89,15 @@ impl Asked {
                 present.now
             );
             return Some(Status::new(Outcome::Refused, "too-late", &reason));
+        }
+        let ahead = present.now.saturating_add(ROLLBACK_AHEAD).unwrap_or(Timestamp::MAX);
+        if self.is_rollback() && latest > ahead {
+            let reason = format!(
+                "a rollback is to begin within {} hours, and this request lasts until {latest:.0}; nothing was deployed, \
+                 request it anew with an earlier Not-After",
+                ROLLBACK_AHEAD.as_secs() / 3600
+            );
+            return Some(Status::new(Outcome::Refused, "too-long", &reason));
         }
         None
     }

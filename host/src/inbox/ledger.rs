@@ -2,6 +2,8 @@
 //!
 //! Where and how it is kept is the journal's business.
 
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tagship_core::{
@@ -22,6 +24,10 @@ pub struct Entry {
     pub form: EntryForm,
     /// How far it is.
     pub stage: Stage,
+    /// The hand-off directory that it came from, and is answered in, whatever is configured by then. None is the present
+    /// one: so it was before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handoff: Option<PathBuf>,
 }
 
 /// What came.
@@ -67,6 +73,11 @@ pub trait Ledger: Send + Sync {
 
     /// Puts an entry, or replaces the one with its identifier.
     fn put(&self, entry: &Entry) -> Result<(), StateError>;
+
+    /// Notes that a signed rollback request is made use of, before anything is done for it: it stays known until its
+    /// Not-After has passed, however many others come after it. Its signature was verified, so nobody without the key
+    /// makes this grow.
+    fn spend(&self, id: RequestId, not_after: Timestamp) -> Result<(), StateError>;
 
     /// Closes an entry: its answer was written. The identifier stays known, also if there never was an entry.
     fn close(&self, id: RequestId) -> Result<(), StateError>;

@@ -1,9 +1,10 @@
 //! What requesters do to an inbox, good and bad, and what becomes of it after a crash.
 
-use std::{fs, io::Write as _, path::PathBuf};
+use std::{fs, io::Write as _, path::PathBuf, time::SystemTime};
 
 use tagship_core::{
     handoff::{
+        log::LogLine,
         names::{STATUS, TRIGGER},
         request::Request,
         status::{FirstLine, Outcome},
@@ -288,6 +289,19 @@ async fn a_late_request_is_refused() {
 }
 
 #[tokio::test]
+async fn a_rollback_request_that_counts_for_long_is_refused() {
+    for (rollback, hours, kind) in [(true, 26, "too-long"), (true, 24, "deployed"), (false, 26, "deployed")] {
+        let place = Place::new();
+        let id = place.ask_with("v1.0.0", |request| {
+            request.rollback = rollback;
+            request.not_after = Timestamp::now().saturating_add(Duration::from_secs(hours * 60 * 60)).unwrap();
+        });
+        assert_eq!(deploy_all(&place.inbox().await).await.len(), usize::from(kind == "deployed"), "{rollback} {hours}");
+        assert_eq!(place.answer(id).unwrap().kind.as_str(), kind, "{rollback} {hours}");
+    }
+}
+
+#[tokio::test]
 async fn a_late_plain_request_is_refused() {
     for (change, kind) in [
         ((|rules: &mut Rules| rules.budget = Duration::ZERO) as fn(&mut Rules), "too-late"),
@@ -299,6 +313,30 @@ async fn a_late_plain_request_is_refused() {
         let answer = Status::parse(&fs::read(place.path(STATUS)).unwrap()).unwrap();
         assert_eq!((answer.kind.as_str(), answer.tag.unwrap().as_str()), (kind, "v1.0.0"));
     }
+}
+
+/// The clock was not set when the host booted, and then jumped forward: the boot seems to have been in 1970.
+#[tokio::test]
+async fn a_boot_without_a_clock_lets_no_old_request_pass() {
+    let unset = |rules: &mut Rules| rules.booted = Timestamp::UNIX_EPOCH;
+    let (epoch, day) = (SystemTime::UNIX_EPOCH, Duration::from_secs(24 * 60 * 60));
+    for (written, answer) in
+        [(Some(epoch + day), "fail v1.0.0"), (Some(epoch - day), "fail v1.0.0"), (None, "ok v1.0.0")]
+    {
+        let place = Place::new();
+        fs::write(place.path(TRIGGER), "v1.0.0").unwrap();
+        if let Some(written) = written {
+            fs::File::open(place.path(TRIGGER)).unwrap().set_modified(written).unwrap();
+        }
+        let inbox = place.inbox_with(unset).await;
+        assert_eq!(deploy_all(&inbox).await.len(), usize::from(written.is_none()), "{written:?}");
+        assert_eq!(place.plain_answer().as_deref(), Some(answer), "{written:?}");
+    }
+    // A full one says itself until when it counts.
+    let place = Place::new();
+    let late = place.ask_with("v1.0.0", |request| request.not_after = "1970-01-02T00:00:00Z".parse().unwrap());
+    assert_eq!(deploy_all(&place.inbox_with(unset).await).await.len(), 0);
+    assert_eq!(place.answer(late).unwrap().kind.as_str(), "too-late");
 }
 
 #[tokio::test]
@@ -452,6 +490,7 @@ async fn after_a_crash_every_request_still_has_its_answer() {
         claimed: Timestamp::now(),
         form: EntryForm::Full { text: String::from_utf8(decided.encode()).unwrap() },
         stage: Stage::Decided(Box::new(status.clone())),
+        handoff: None,
     };
     inbox.shared.ledger.put(&entry).unwrap();
     drop(inbox);
@@ -482,7 +521,8 @@ async fn a_plain_claim_left_by_a_crash_is_one_request() {
                 claim: claim.name.into_string().unwrap(),
             };
             let id = RequestId::generate();
-            place.ledger().put(&Entry { id, claimed: Timestamp::now(), form, stage: Stage::Waiting }).unwrap();
+            let entry = Entry { id, claimed: Timestamp::now(), form, stage: Stage::Waiting, handoff: None };
+            place.ledger().put(&entry).unwrap();
         }
         assert_eq!(deploy_all(&place.inbox().await).await, ["v1.0.0"]);
         assert_eq!(place.plain_answer().as_deref(), Some("ok v1.0.0"));
@@ -512,6 +552,10 @@ impl Ledger for Full {
         Err(Full::error())
     }
 
+    fn spend(&self, _: RequestId, _: Timestamp) -> Result<(), StateError> {
+        Err(Full::error())
+    }
+
     fn close(&self, _: RequestId) -> Result<(), StateError> {
         Err(Full::error())
     }
@@ -531,9 +575,96 @@ async fn without_a_ledger_nothing_is_deployed_and_everybody_hears_why() {
     assert_eq!(place.waiting_names(), [""; 0]);
 }
 
+/// A ledger that cannot say, so many times, whether it knows this request.
+struct Unsure {
+    kept: Requests,
+    about: RequestId,
+    times: Mutex<usize>,
+}
+
+impl Ledger for Unsure {
+    fn knows(&self, id: RequestId) -> Result<bool, StateError> {
+        let mut times = self.times.lock().unwrap();
+        if id == self.about && *times > 0 {
+            *times -= 1;
+            return Err(Full::error());
+        }
+        self.kept.knows(id)
+    }
+
+    fn open_entries(&self) -> Result<Vec<Entry>, StateError> {
+        self.kept.open_entries()
+    }
+
+    fn put(&self, entry: &Entry) -> Result<(), StateError> {
+        self.kept.put(entry)
+    }
+
+    fn spend(&self, id: RequestId, not_after: Timestamp) -> Result<(), StateError> {
+        self.kept.spend(id, not_after)
+    }
+
+    fn close(&self, id: RequestId) -> Result<(), StateError> {
+        self.kept.close(id)
+    }
+}
+
+/// An inbox with a request that is not well-formed, and cannot be answered the first so many times.
+async fn with_an_answer_in_vain(place: &Place, times: usize) -> (Inbox, RequestId) {
+    let about = RequestId::generate();
+    fs::write(place.path(&about.request_name()), "not a tag").unwrap();
+    let ledger = Unsure { kept: place.ledger(), about, times: Mutex::new(times) };
+    let rules = Rules {
+        owners: Owners::own_and(&[]),
+        budget: Duration::from_secs(600),
+        boot: BOOT.parse().unwrap(),
+        booted: Timestamp::UNIX_EPOCH,
+    };
+    (Inbox::open(place.dir(), rules, ledger).await.unwrap(), about)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_to_what_is_not_well_formed_is_tried_again_by_the_same_run() {
+    let place = Place::new();
+    let (inbox, id) = with_an_answer_in_vain(&place, 3).await;
+    assert_eq!(place.answer(id), None);
+    assert!(inbox.work(|_, _| async { deployed() }).await.is_err(), "what went wrong meanwhile is said");
+    assert_eq!(place.answer(id).unwrap().kind.as_str(), "request-invalid");
+    assert_eq!(place.waiting_names(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_another_ones_answer_that_cannot_be_written() {
+    let place = Place::new();
+    let (inbox, _) = with_an_answer_in_vain(&place, usize::MAX).await;
+    place.ask("v1.0.0");
+    assert!(inbox.take().await.is_err());
+    let begun = tokio::time::Instant::now();
+    assert!(inbox.answers_are_due().await);
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
 #[test]
 fn this_boot_began_in_the_past() {
     let rules = Rules::here(Owners::Anyone, Duration::ZERO).unwrap();
     assert!(rules.booted < Timestamp::now());
     assert!(rules.booted > Timestamp::UNIX_EPOCH);
+}
+
+/// The lines of a request's log that say only that the companion is alive, where its deploy takes so long.
+async fn beats(seconds: u64) -> usize {
+    let place = Place::new();
+    let id = place.ask("v1.0.0");
+    let deploy = |_, _| async move {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        deployed()
+    };
+    place.inbox().await.work(deploy).await.unwrap();
+    let log = fs::read(place.path(&id.log_name())).unwrap();
+    log.split(|byte| *byte == b'\n').filter_map(LogLine::parse).filter(LogLine::is_heartbeat).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_requester_sees_a_sign_of_life_each_five_seconds() {
+    assert_eq!(beats(29).await - beats(14).await, 3);
 }

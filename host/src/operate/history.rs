@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use tagship_core::text;
+use tagship_core::{reference::Digest, text};
 
 use super::table;
 use crate::{history::Verdict, journald::Told};
@@ -39,8 +39,9 @@ enum Difference {
 }
 
 impl Past {
-    /// Compares the file's verdicts, the oldest first, with what the journal was told.
-    pub fn new(verdicts: Vec<Verdict>, damaged: usize, told: &[Told]) -> Self {
+    /// Compares the file's verdicts, the oldest first, with what the journal was told. `is_cut`: the file has, or had, older
+    /// ones, which were not read.
+    pub fn new(verdicts: Vec<Verdict>, damaged: usize, is_cut: bool, told: &[Told]) -> Self {
         let keys = |all: &[Told]| all.iter().map(Told::key).collect::<BTreeSet<_>>();
         let in_file: Vec<Told> = verdicts.iter().map(Told::of).collect();
         let (of_file, of_journal) = (keys(&in_file), keys(told));
@@ -51,7 +52,10 @@ impl Past {
             let there = there.clone();
             move |one: &&Told| !there.contains(&one.key())
         };
-        let mut differences: Vec<_> = told.iter().filter(lacks(&of_file)).cloned().map(Difference::Journal).collect();
+        // So does the file, and where it was cut the journal may reach further back.
+        let shared = told.iter().position(|one| of_file.contains(&one.key())).unwrap_or(told.len());
+        let told_since = told.iter().skip(if is_cut { shared } else { 0 });
+        let mut differences: Vec<_> = told_since.filter(lacks(&of_file)).cloned().map(Difference::Journal).collect();
         let young = in_file.iter().skip(since);
         differences.extend(young.filter(lacks(&of_journal)).cloned().map(Difference::File));
         differences.extend((damaged > 0).then_some(Difference::Damaged { lines: damaged }));
@@ -68,7 +72,7 @@ impl Past {
         let mut rows = vec![["TIME", "TAG", "OUTCOME", "KIND", "BY", "DIGEST"].map(str::to_owned)];
         rows.extend(self.verdicts.iter().map(|verdict| {
             let one = Told::of(verdict);
-            let digest = one.digest.as_ref().map(|digest| digest.hex().chars().take(12).collect());
+            let digest = one.digest.as_ref().map(Digest::short);
             let tag = one.tag.unwrap_or_else(|| "-".into());
             [time(one.time), tag, one.outcome, one.kind, one.by, digest.unwrap_or_else(|| "-".into())]
         }));
@@ -128,7 +132,7 @@ mod tests {
     fn what_both_have_is_no_difference() {
         let id = RequestId::generate();
         let all = vec![verdict(1, "a", None), verdict(2, "b", Some(id)), verdict(3, "a", None)];
-        let past = Past::new(all.clone(), 0, &told(&all));
+        let past = Past::new(all.clone(), 0, false, &told(&all));
         assert!(past.agrees() && past.remarks().is_empty());
         assert!(past.render().starts_with("TIME"), "{}", past.render());
         assert_eq!(past.verdicts.first().unwrap().time.as_second(), 3, "the newest first");
@@ -140,21 +144,31 @@ mod tests {
         for lost in 0..3 {
             let mut fewer = all.clone();
             fewer.remove(lost);
-            let past = Past::new(fewer.clone(), 0, &told(&all));
+            let past = Past::new(fewer.clone(), 0, false, &told(&all));
             assert!(matches!(past.differences[..], [Difference::Journal(_)]), "taken out of the file: {lost}");
-            let past = Past::new(all.clone(), 0, &told(&fewer));
+            let past = Past::new(all.clone(), 0, false, &told(&fewer));
             // The oldest may have been forgotten by the journal.
             let found = usize::from(lost > 0);
             assert_eq!(past.differences.len(), found, "put into the file: {lost}");
         }
         let mut changed = all.clone();
         changed[1].status.kind = tagship_core::handoff::fields::Word::lossy("deployed");
-        let past = Past::new(changed, 0, &told(&all));
+        let past = Past::new(changed, 0, false, &told(&all));
         assert!(matches!(past.differences[..], [Difference::Journal(_), Difference::File(_)]));
         assert_eq!(past.remarks().len(), 2);
         // Whatever time it claims.
         let backdated = [all.clone(), vec![verdict(0, "c", None)]].concat();
-        assert!(matches!(Past::new(backdated, 0, &told(&all)).differences[..], [Difference::File(_)]));
+        assert!(matches!(Past::new(backdated, 0, false, &told(&all)).differences[..], [Difference::File(_)]));
+    }
+
+    #[test]
+    fn where_the_file_was_cut_the_journal_may_reach_further_back() {
+        let all: Vec<_> = (1..6).map(|second| verdict(second, "a", None)).collect();
+        let newest = all[2..].to_vec();
+        assert!(Past::new(newest.clone(), 0, true, &told(&all)).agrees());
+        assert_eq!(Past::new(newest.clone(), 0, false, &told(&all)).differences.len(), 2);
+        let taken_out = [&newest[..1], &newest[2..]].concat();
+        assert_eq!(Past::new(taken_out, 0, true, &told(&all)).differences.len(), 1);
     }
 
     #[test]
@@ -162,26 +176,26 @@ mod tests {
         let all = [verdict(1, "a", None), verdict(2, "b", Some(RequestId::generate()))];
         let mut later = told(&all);
         later.iter_mut().for_each(|one| one.time += std::time::Duration::from_micros(300));
-        assert!(Past::new(all.to_vec(), 0, &later).agrees());
+        assert!(Past::new(all.to_vec(), 0, false, &later).agrees());
     }
 
     #[test]
     fn a_verdict_said_twice_after_a_crash_is_none() {
         for request in [Some(RequestId::generate()), None] {
             let one = verdict(1, "interrupted", request);
-            assert!(Past::new(vec![one.clone()], 0, &told(&[one.clone(), one.clone()])).agrees());
-            assert!(Past::new(vec![one.clone(), one.clone()], 0, &told(&[one])).agrees());
+            assert!(Past::new(vec![one.clone()], 0, false, &told(&[one.clone(), one.clone()])).agrees());
+            assert!(Past::new(vec![one.clone(), one.clone()], 0, false, &told(&[one])).agrees());
         }
     }
 
     #[test]
     fn without_a_journal_nothing_is_compared() {
-        let past = Past::new(vec![verdict(1, "a", None)], 0, &[]);
+        let past = Past::new(vec![verdict(1, "a", None)], 0, false, &[]);
         assert!(past.agrees());
         assert_eq!(past.remarks(), ["the system's journal has none of these to compare with"]);
-        assert_eq!(Past::new(vec![], 0, &[]).render(), "No deploy has ended here yet.\n");
+        assert_eq!(Past::new(vec![], 0, false, &[]).render(), "No deploy has ended here yet.\n");
         let all = [verdict(1, "a", None)];
-        assert!(!Past::new(all.to_vec(), 2, &told(&all)).agrees());
-        assert_eq!(Past::new(all.to_vec(), 2, &[]).remarks().len(), 2);
+        assert!(!Past::new(all.to_vec(), 2, false, &told(&all)).agrees());
+        assert_eq!(Past::new(all.to_vec(), 2, false, &[]).remarks().len(), 2);
     }
 }

@@ -66,10 +66,7 @@ pub async fn set<H: Host>(desk: &mut Desk<'_, H>, settings: &Settings, tag: &Tag
 /// The mark and what follows from it, as a table.
 pub fn show(history: &History, settings: &Settings) -> String {
     let trust = &history.trust;
-    let named = |release: &Release| {
-        let digest: String = release.digest.hex().chars().take(12).collect();
-        format!("{} ({digest})", release.tag)
-    };
+    let named = |release: &Release| format!("{} ({})", release.tag, release.digest.short());
     let runs = trust.running().map_or("nothing that was proven here".into(), named);
     let held = match trust.is_held() {
         true => "yes: something else runs, and it is refused until a newer version",

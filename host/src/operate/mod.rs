@@ -1,4 +1,5 @@
-//! The operator's commands. Each returns what is to be printed; printing is `report`'s.
+//! Every command but `deploy`: the operator's, and `recover` and `guard`, which units call. Most return what is to be
+//! printed; those that take long tell `report` as they go.
 
 pub mod guard;
 pub mod history;

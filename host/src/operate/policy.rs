@@ -29,7 +29,7 @@ pub use document::Fault as DocumentFault;
 pub use error::PolicyError;
 pub use files::ContainersPlaces;
 pub use judge::Unproven;
-pub use version::Version;
+pub use version::{Doubt, Version};
 
 use check::Probe;
 use plan::Plan;
@@ -81,7 +81,14 @@ pub async fn run(
             write::write(places, &plan).map(drop)?;
             Ok(())
         }
-        false => Ok(()),
+        false => {
+            // What is only shown is copied by hand, and this Podman may be the one that refuses everything then. One that
+            // does not answer changes nothing about what was shown.
+            if let Some(doubt) = podman::version().await.ok().and_then(Doubt::of) {
+                report::warning(&doubt);
+            }
+            Ok(())
+        }
     };
     if writes {
         report::line(Urgency::Notice, &format!("wrote {}", plan.written()));

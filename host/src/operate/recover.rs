@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What is to be said about it.
 #[derive(Debug)]
-pub struct Told {
+pub struct NamesBack {
     /// A line for each name that was moved, or could not be.
     pub lines: Vec<(Urgency, String)>,
     /// No name is left where it should not be.
@@ -34,15 +34,15 @@ pub fn left_over(journal: &Journal) -> Option<&InFlight> {
 }
 
 /// Puts back the names that the deploy may have moved.
-pub async fn run<S: Store>(store: impl Future<Output = Result<S, Failure>>, entry: &InFlight) -> Told {
+pub async fn run<S: Store>(store: impl Future<Output = Result<S, Failure>>, entry: &InFlight) -> NamesBack {
     let mut moved = Vec::new();
     let work = async {
         deploy::names_back(&store.await?, entry, |name| moved.push(name)).await;
-        Ok(())
+        Ok::<_, Failure>(())
     };
     let why = match timeout(PATIENCE, work).await {
         Ok(Ok(())) => None,
-        Ok(Err(Failure { reason, .. })) => Some(reason),
+        Ok(Err(failure)) => Some(failure.words()),
         Err(_) => Some(format!("the engine has not answered within {} s", PATIENCE.as_secs())),
     };
     let all_back = why.is_none() && moved.iter().all(|name| name.outcome.is_ok());
@@ -51,7 +51,7 @@ pub async fn run<S: Store>(store: impl Future<Output = Result<S, Failure>>, entr
         let text = format!("not all names could be put back: {why}; services may start with an unproven image");
         (Urgency::Error, text)
     }));
-    Told { lines, all_back }
+    NamesBack { lines, all_back }
 }
 
 fn line(moved: NameBack) -> (Urgency, String) {
@@ -59,7 +59,7 @@ fn line(moved: NameBack) -> (Urgency, String) {
     match outcome {
         Ok(Some(image)) => (Urgency::Notice, format!("{name} stands for image {image} again")),
         Ok(None) => (Urgency::Notice, format!("{name} stands for nothing again: nothing was proven")),
-        Err(failure) => (Urgency::Error, format!("{name} could not be put back: {}", failure.reason)),
+        Err(failure) => (Urgency::Error, format!("{name} could not be put back: {}", failure.words())),
     }
 }
 
@@ -83,6 +83,7 @@ mod tests {
             was: Was::Running,
             enablement: "generated".into(),
             own_healthcheck: false,
+            revoked: false,
             container: None,
             image,
         };
@@ -97,7 +98,7 @@ mod tests {
     }
 
     /// What the names stand for after a recovery, where all stood for the new image before it.
-    async fn recovered(phase: Phase) -> (Vec<bool>, Told) {
+    async fn recovered(phase: Phase) -> (Vec<bool>, NamesBack) {
         let world = World::default();
         let mut new = entry(Phase::Pulling);
         for service in &mut new.services {
@@ -128,6 +129,13 @@ mod tests {
             let (now, told) = recovered(phase.clone()).await;
             assert_eq!((now, told.lines.len(), told.all_back), (new.to_vec(), lines, true), "{phase:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_to_try_is_said() {
+        let missing = async { Err::<World, _>(Failure::new("engine-missing", "no engine").hint("start it")) };
+        let told = run(missing, &entry(Phase::Replacing(2))).await;
+        assert!(told.lines[0].1.contains("no engine; hint: start it"), "{told:?}");
     }
 
     #[tokio::test(start_paused = true)]

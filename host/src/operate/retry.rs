@@ -1,7 +1,6 @@
 //! `tagship-host deploy APP --retry TAG`: a version that was rejected here is tried again, because something else was to
 //! blame.
 
-use jiff::Timestamp;
 use tagship_core::{handoff::status::Status, reference::Tag};
 
 use crate::{
@@ -17,7 +16,7 @@ use crate::{
 /// is rejected no longer.
 pub async fn run<H: Host>(desk: &mut Desk<'_, H>, settings: &Settings, tag: &Tag) -> Status {
     let told = Told::new(Progress::none());
-    let order = Order { request: None, asked: tag.clone(), started: Timestamp::now() };
+    let order = Order::of_operator(tag.clone());
     if let Err(refusal) = desk.make_way(settings, &told).await {
         return desk.refuse(&order, refusal);
     }

@@ -10,7 +10,7 @@ use tagship_core::{
 use super::table;
 use crate::{
     answer::Progress,
-    config::Settings,
+    config::{App, Settings},
     desk::{self, Desk, Host, Order},
     history::{History, Proven},
     report::Told,
@@ -20,8 +20,10 @@ use crate::{
 
 /// There is nothing to go back to.
 #[derive(Debug, thiserror::Error)]
-#[error("nothing is remembered that could be gone back to")]
-pub struct NothingEarlier;
+#[error("nothing older than what runs is remembered here")]
+pub struct NothingEarlier {
+    app: App,
+}
 
 impl Explain for NothingEarlier {
     fn kind(&self) -> &'static str {
@@ -29,7 +31,10 @@ impl Explain for NothingEarlier {
     }
 
     fn hint(&self) -> Option<String> {
-        Some("name a version that is signed in the registry: `tagship-host rollback APP TAG`".into())
+        Some(format!(
+            "name a version: one of those that `tagship-host rollback {} --list` shows, or any that is signed in the registry",
+            self.app
+        ))
     }
 }
 
@@ -42,10 +47,10 @@ pub async fn run<H: Host>(
     let settings = &settings.for_rollback();
     let told = Told::new(Progress::none());
     let started = Timestamp::now();
-    let order = |asked| Order { request: None, asked, started };
+    let order = |asked| Order { started, ..Order::of_operator(asked) };
     if let Err(refusal) = desk.make_way(settings, &told).await {
         let asked = tag.or_else(|| desk.history().trust.running().map(|running| &running.tag)).cloned();
-        return Ok(desk.refuse(&order(asked.ok_or(NothingEarlier)?), refusal));
+        return Ok(desk.refuse(&order(asked.ok_or_else(|| NothingEarlier { app: settings.app.clone() })?), refusal));
     }
     let known = match tag {
         Some(tag) => desk.history().of_tag(tag).cloned(),
@@ -64,7 +69,7 @@ pub async fn run<H: Host>(
         (None, None) => {
             let (Some(earlier), Some(running)) = (desk.history().incumbent().cloned(), desk.history().trust.running())
             else {
-                return Err(NothingEarlier);
+                return Err(NothingEarlier { app: settings.app.clone() });
             };
             let running = running.tag.clone();
             let text = format!("going back to what ran before {running}, which was never verified");
@@ -93,8 +98,12 @@ pub fn list(history: &History) -> String {
         if history.previous().is_some_and(|previous| previous == proven) {
             notes.push("the default");
         }
-        let digest: String = proven.release.digest.hex().chars().take(12).collect();
-        rows.push([proven.release.tag.to_string(), digest, format!("{:.0}", proven.at), notes.join(", ")]);
+        rows.push([
+            proven.release.tag.to_string(),
+            proven.release.digest.short(),
+            format!("{:.0}", proven.at),
+            notes.join(", "),
+        ]);
     }
     match rows.len() {
         1 => "Nothing was proven here yet.\n".to_owned(),
@@ -112,7 +121,9 @@ pub(super) async fn proven_again<H: Host>(
 ) -> Result<Approved, Denied> {
     let kept = (&proven.release, &proven.evidence);
     match verify::approve_proven(settings, &desk.history().trust, kept, now) {
-        Err(denied @ Denied::Check(_)) => signed_anew(desk, settings, proven, denied, told, now).await,
+        Err(denied @ (Denied::Check(_) | Denied::KeyRevoked { .. })) => {
+            signed_anew(desk, settings, proven, denied, told, now).await
+        }
         approved => approved,
     }
 }

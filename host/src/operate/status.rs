@@ -2,9 +2,12 @@
 //!
 //! Looked at, never changed: it takes no lock and works beside a deploy.
 
+use std::io::ErrorKind;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use tagship_core::{
+    explain::chain,
     handoff::{
         dir::{Dir, DirError},
         names::Name,
@@ -85,6 +88,12 @@ pub async fn look<H: Host>(
 ) -> Result<Overview, StateError> {
     let stages: Vec<Stage> = requests.open_entries()?.into_iter().map(|entry| entry.stage).collect();
     let claimed = stages.iter().filter(|stage| matches!(stage, Stage::Waiting)).count();
+    let (unclaimed, unseen) = match unclaimed(settings) {
+        Ok(unclaimed) => (unclaimed, None),
+        // A directory that is not there yet holds nothing.
+        Err(DirError::Open { source, .. }) if source.kind() == ErrorKind::NotFound => (0, None),
+        Err(error) => (0, Some(chain(&error))),
+    };
     let version = |release: &Release| Version { tag: release.tag.clone(), digest: release.digest };
     Ok(Overview {
         app: settings.app.clone(),
@@ -92,10 +101,12 @@ pub async fn look<H: Host>(
         running: history.trust.running().map(version),
         mark: history.trust.mark().map(version),
         held: history.trust.is_held(),
-        warning: verify::doubt(&settings.verify),
+        warning: verify::doubt(&settings.verify)
+            .into_iter()
+            .chain(unseen)
+            .reduce(|one, other| format!("{one}; {other}")),
         services: services(host, settings, history).await,
-        // A directory that is not there yet holds nothing.
-        waiting: claimed + unclaimed(settings).unwrap_or(0),
+        waiting: claimed + unclaimed,
         deploying: stages.iter().any(|stage| matches!(stage, Stage::Begun)),
         last: history.last().map(last),
     })
@@ -108,9 +119,7 @@ fn last(verdict: &Verdict) -> Last {
 
 fn unclaimed(settings: &Settings) -> Result<usize, DirError> {
     let names = Dir::open(&settings.handoff)?.names()?;
-    let waits =
-        |name: &std::ffi::OsString| matches!(Name::of(name.as_encoded_bytes()), Name::Request(_) | Name::Trigger);
-    Ok(names.iter().filter(|name| waits(name)).count())
+    Ok(names.iter().filter(|name| Name::of(name.as_encoded_bytes()).is_request()).count())
 }
 
 async fn services<H: Host>(host: &H, settings: &Settings, history: &History) -> Vec<Service> {
@@ -173,14 +182,14 @@ impl Overview {
             true => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
             false => text.to_owned(),
         };
-        let named = |version: &Version| format!("{} ({})", version.tag, short(&version.digest.hex()));
+        let named = |version: &Version| format!("{} ({})", version.tag, version.digest.short());
         let mut facts = vec![
             ["app", self.app.as_str()].map(str::to_owned),
             ["image".to_owned(), self.image.clone()],
             ["runs".to_owned(), self.running.as_ref().map_or("nothing that was proven here".into(), named)],
         ];
         if let Some(mark) = &self.mark {
-            let held = if self.held { ", rolled back from: held until a newer version" } else { "" };
+            let held = if self.held { ", held until a newer version: something else runs" } else { "" };
             facts.push(["highest".to_owned(), format!("{}{held}", named(mark))]);
         }
         if let Some(last) = &self.last {
@@ -276,7 +285,7 @@ mod tests {
             "app      app\n\
              image    git.example.org/chris/app\n\
              runs     v0.1.0 ({})\n\
-             highest  v0.2.0 ({}), rolled back from: held until a newer version\n\
+             highest  v0.2.0 ({}), held until a newer version: something else runs\n\
              last     v0.2.0 refused at 1970-01-01T00:00:00Z\n         v0.2.0 was rolled back from\\u{{1b}}[2J\n\
              waits    1\n\
              \n\

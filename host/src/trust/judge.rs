@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tagship_core::reference::Tag;
 
 use super::{Refusal, Release, TrustState, order};
-use crate::config::Downgrade;
+use crate::config::{App, Downgrade};
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,14 +28,26 @@ pub enum Ruling {
     AllowIfMoving(Refusal),
 }
 
+/// What is configured of the order of versions.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// For which app.
+    pub app: &'a App,
+    /// What is done about a version that is not newer.
+    pub downgrade: Downgrade,
+    /// The administrator's lowest version.
+    pub floor: Option<&'a Tag>,
+}
+
 /// Rules on a release. The floor binds everybody; all else yields to a deliberate rollback.
 pub fn judge(
     release: &Release,
     state: &TrustState,
     authority: Authority,
-    (policy, floor): (Downgrade, Option<&Tag>),
+    Rules { app, downgrade, floor }: Rules<'_>,
     now: Timestamp,
 ) -> Result<Ruling, Refusal> {
+    let app = || app.clone();
     if let Some(floor) = floor
         && !order::at_least(&release.tag, floor)
     {
@@ -43,7 +55,7 @@ pub fn judge(
     }
     if let (Authority::Request, Some(rejected)) = (authority, state.rejection(release.digest)) {
         let (asked, at, reason) = (release.tag.clone(), rejected.at, rejected.reason.clone());
-        return Err(Refusal::Rejected { asked, at, reason });
+        return Err(Refusal::Rejected { app: app(), asked, at, reason });
     }
     let (Authority::Request | Authority::Retry, Some(mark)) = (authority, state.mark()) else {
         return Ok(Ruling::Allow);
@@ -54,12 +66,12 @@ pub fn judge(
         Some(Ordering::Equal) if release.digest != mark.digest => {
             Refusal::Reused { asked: asked(), known: mark.digest, digest: release.digest }
         }
-        Some(Ordering::Equal) if state.is_held() => Refusal::Held { asked: asked() },
+        Some(Ordering::Equal) if state.is_held() => Refusal::Held { app: app(), asked: asked() },
         Some(Ordering::Equal) => return Ok(Ruling::Allow),
-        Some(Ordering::Less) => Refusal::Downgrade { asked: asked(), mark: mark.tag.clone() },
+        Some(Ordering::Less) => Refusal::Downgrade { app: app(), asked: asked(), mark: mark.tag.clone() },
         None => Refusal::Unordered { asked: asked(), mark: mark.tag.clone() },
     };
-    match policy {
+    match downgrade {
         Downgrade::Refuse => Err(against),
         Downgrade::MovingTag => Ok(Ruling::AllowIfMoving(against)),
         Downgrade::Allow => Ok(Ruling::Allow),
@@ -95,8 +107,12 @@ mod tests {
         state
     }
 
+    fn rules<'a>(app: &'a App, downgrade: Downgrade) -> Rules<'a> {
+        Rules { app, downgrade, floor: None }
+    }
+
     fn ruled(state: &TrustState, asked: &Release, authority: Authority, policy: Downgrade) -> &'static str {
-        match judge(asked, state, authority, (policy, None), now()) {
+        match judge(asked, state, authority, rules(&"demo".parse().unwrap(), policy), now()) {
             Ok(Ruling::Allow) => "allow",
             Ok(Ruling::AllowIfMoving(_)) => "if moving",
             Err(refusal) => refusal.kind(),
@@ -147,11 +163,11 @@ mod tests {
 
     #[test]
     fn the_floor_binds_everybody() {
-        let floor = "v0.2.0".parse().unwrap();
+        let (app, floor) = ("demo".parse().unwrap(), "v0.2.0".parse().unwrap());
         for authority in [Authority::Request, Authority::Rollback] {
             for asked in ["v0.1.9", "nightly"] {
-                let ruling =
-                    judge(&release(asked), &TrustState::default(), authority, (Downgrade::Allow, Some(&floor)), now());
+                let rules = Rules { floor: Some(&floor), ..rules(&app, Downgrade::Allow) };
+                let ruling = judge(&release(asked), &TrustState::default(), authority, rules, now());
                 assert_eq!(ruling.unwrap_err().kind(), "below-floor");
             }
         }
@@ -163,9 +179,10 @@ mod tests {
         fn requests_alone_never_go_back(patches in proptest::collection::vec(0u8..20, 1..30)) {
             let mut state = TrustState::default();
             let mut highest = 0;
+            let app = "demo".parse().unwrap();
             for patch in patches {
                 let asked = release(&format!("v1.0.{patch}"));
-                if judge(&asked, &state, Authority::Request, (Downgrade::Refuse, None), now()) == Ok(Ruling::Allow) {
+                if judge(&asked, &state, Authority::Request, rules(&app, Downgrade::Refuse), now()) == Ok(Ruling::Allow) {
                     prop_assert!(patch >= highest);
                     highest = patch;
                     state.proven(asked, now());

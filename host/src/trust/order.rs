@@ -14,7 +14,8 @@ const LEEWAY: SignedDuration = SignedDuration::from_mins(5);
 /// How a release stands to another.
 ///
 /// Semantic versions are ordered by their precedence (semver 2.0.0, clause 11), with or without a leading `v`. If either
-/// is none, the signed times decide; without those there is no order. The same tag on the same digest is always equal.
+/// is none, the signed times decide; without those, or where two images have the same, there is no order. The same tag on
+/// the same digest is always equal.
 pub fn compare(new: &Release, old: &Release, now: Timestamp) -> Result<Option<Ordering>, Refusal> {
     if let (Some(new), Some(old)) = (version(&new.tag), version(&old.tag)) {
         return Ok(Some(new.cmp_precedence(&old)));
@@ -26,7 +27,9 @@ pub fn compare(new: &Release, old: &Release, now: Timestamp) -> Result<Option<Or
     if created.duration_since(now) > LEEWAY {
         return Err(Refusal::FromTheFuture { asked: new.tag.clone(), created });
     }
-    Ok(Some(created.cmp(&before)))
+    // Times are of whole seconds, in one of which two images can be signed.
+    let tells = |order: &Ordering| order.is_ne() || new.tag == old.tag || new.digest == old.digest;
+    Ok(Some(created.cmp(&before)).filter(tells))
 }
 
 /// Whether a tag is a semantic version at or above the floor.
@@ -35,6 +38,11 @@ pub fn at_least(tag: &Tag, floor: &Tag) -> bool {
         (Some(version), Some(floor)) => version.cmp_precedence(&floor).is_ge(),
         _ => tag == floor,
     }
+}
+
+/// Whether a tag is a semantic version.
+pub fn is_version(tag: &Tag) -> bool {
+    version(tag).is_some()
 }
 
 /// Orders waiting tags before anything is verified: semantic versions by precedence, above all other tags.
@@ -97,9 +105,37 @@ mod tests {
             (("v1.0.0", Some(2)), ("nightly", Some(1)), Some(Ordering::Greater)),
             (("v1.0", None), ("v1.0.0", Some(1)), None),
             (("nightly", Some(1)), ("other", None), None),
+            (("nightly", Some(1)), ("other", Some(1)), None),
+            (("nightly", Some(1)), ("v1.0.0", Some(1)), None),
             (("nightly", None), ("nightly", None), Some(Ordering::Equal)),
         ] {
             assert_eq!(compare(&release(new.0, new.1), &release(old.0, old.1), now()), Ok(expected), "{new:?} {old:?}");
+        }
+    }
+
+    /// The table in docs/host.md, each row.
+    #[test]
+    fn the_manual_says_what_comes_after_what() {
+        const MANUAL: &str = include_str!("../../../docs/host.md");
+        let side = |cell: &str| {
+            let tag = cell.split('`').nth(1).unwrap();
+            let hour =
+                cell.split_once("signed at ").map(|(_, time)| time.split_once(':').unwrap().0.parse::<i64>().unwrap());
+            release(tag, hour.map(|hour| NOW - 86_400 + hour * 3600))
+        };
+        let (_, table) = MANUAL.split_once("| asked for | the mark | so it is | because |").unwrap();
+        let rows: Vec<&str> = table.lines().skip(2).take_while(|line| line.starts_with('|')).collect();
+        assert!(rows.len() > 10);
+        for row in rows {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            let expected = match cells[3] {
+                "newer" => Some(Ordering::Greater),
+                "equal" => Some(Ordering::Equal),
+                "older" => Some(Ordering::Less),
+                "unordered" => None,
+                other => panic!("{other}"),
+            };
+            assert_eq!(compare(&side(cells[1]), &side(cells[2]), now()), Ok(expected), "{row}");
         }
     }
 

@@ -6,6 +6,8 @@ use tagship_core::{
     reference::{Digest, Tag},
 };
 
+use crate::config::App;
+
 /// A ruling against a verified image. Nothing was touched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -20,20 +22,26 @@ pub enum Refusal {
     /// The version is lower than one that was proven here.
     #[error("{asked} is older than {mark}, which was proven healthy here")]
     Downgrade {
+        /// Whose version it is.
+        app: App,
         /// The version asked for.
         asked: Tag,
         /// The highest proven one.
         mark: Tag,
     },
-    /// The version is the one that somebody rolled back from.
-    #[error("{asked} was rolled back from, and is held")]
+    /// The version is the mark, and something else runs.
+    #[error("{asked} is held: it was rolled back from, or made the highest version by hand, and something else runs")]
     Held {
+        /// Whose version it is.
+        app: App,
         /// The version asked for.
         asked: Tag,
     },
     /// The image was deployed here before and did not get well.
     #[error("{asked} was rolled back here on {at:.0}: {reason}")]
     Rejected {
+        /// Whose version it is.
+        app: App,
         /// The version asked for.
         asked: Tag,
         /// When.
@@ -96,16 +104,16 @@ impl Explain for Refusal {
             Self::TagElsewhere { .. } => {
                 "ask for the tag that names this digest, or sign the image with `-a tag=VERSION`".into()
             }
-            Self::Downgrade { asked, .. } => format!(
-                "to go back on purpose: `tagship-host rollback APP {asked}` on the host, or a rollback request signed \
+            Self::Downgrade { app, asked, .. } => format!(
+                "to go back on purpose: `tagship-host rollback {app} {asked}` on the host, or a rollback request signed \
                  with the release key"
             ),
-            Self::Held { asked } => format!(
-                "release a newer version; to run this one all the same: `tagship-host rollback APP {asked}` on the host"
+            Self::Held { app, asked } => format!(
+                "release a newer version; to run this one all the same: `tagship-host rollback {app} {asked}` on the host"
             ),
-            Self::Rejected { asked, .. } => format!(
+            Self::Rejected { app, asked, .. } => format!(
                 "release a mended version; if something else was to blame, have this one tried again: `tagship-host \
-                 deploy APP --retry {asked}` on the host"
+                 deploy {app} --retry {asked}` on the host"
             ),
             Self::Reused { .. } => "release it under a new version: one version stands for one image".into(),
             Self::Unordered { .. } => {

@@ -5,11 +5,11 @@ use tagship_core::{
     explain::Explain,
     reference::{ImageRef, Repository},
     registry::RegistryError,
-    signature::{CheckError, FetchError, KeyError},
+    signature::{CheckError, FetchError, Fingerprint, KeyError},
     tls::RootsError,
 };
 
-use crate::trust::Refusal;
+use crate::{config::VerifySettings, trust::Refusal};
 
 /// Why an image may not be deployed. Nothing was touched.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,14 @@ pub enum Denied {
     /// The signatures could not be had, or none counts.
     #[error(transparent)]
     Check(Box<CheckError>),
+    /// A key signed it that the administrator has revoked.
+    #[error("its key, {key}, is revoked")]
+    KeyRevoked {
+        /// The revoked key's file.
+        key: String,
+        /// What the check found.
+        source: Box<CheckError>,
+    },
     /// The image is genuine, but not to be deployed now.
     #[error(transparent)]
     Refusal(#[from] Refusal),
@@ -57,9 +65,20 @@ pub enum Denied {
     RequestSignature,
 }
 
-impl From<CheckError> for Denied {
-    fn from(error: CheckError) -> Self {
-        Self::Check(Box::new(error))
+impl Denied {
+    /// What the check of an image's signatures found, in the light of the administrator's list.
+    ///
+    /// Where nothing else is `known`, that a revoked key signed is the signature's own unchecked word; it says no more
+    /// than which message is right.
+    pub(super) fn of(error: CheckError, settings: &VerifySettings, known: Option<Fingerprint>) -> Self {
+        let key = known.or(match &error {
+            CheckError::Verify(error) => error.claimed_key(),
+            CheckError::Fetch(_) | CheckError::Unread { .. } => None,
+        });
+        match settings.revoked_keys.iter().find(|revoked| key == Some(revoked.fingerprint())) {
+            Some(key) => Self::KeyRevoked { key: key.name().to_owned(), source: Box::new(error) },
+            None => Self::Check(Box::new(error)),
+        }
     }
 }
 
@@ -71,6 +90,7 @@ impl Explain for Denied {
             Self::Key(error) => error.kind(),
             Self::Registry(error) => error.kind(),
             Self::Check(error) => error.kind(),
+            Self::KeyRevoked { .. } => "revoked-key",
             Self::Refusal(error) => error.kind(),
             Self::NoSuchTag { .. } => "no-such-tag",
             Self::AnotherImage { .. } => "another-image",
@@ -86,6 +106,9 @@ impl Explain for Denied {
             Self::Key(error) => error.hint(),
             Self::Registry(error) => error.hint(),
             Self::Check(error) => error.hint(),
+            Self::KeyRevoked { .. } => Some(
+                "if the image is yours, sign it again with a key that counts: `tagship sign --image … --tag …`".into(),
+            ),
             Self::Refusal(error) => error.hint(),
             Self::NoSuchTag { .. } => Some("push the image under this tag first".into()),
             Self::AnotherImage { .. } => {
@@ -108,7 +131,7 @@ impl Denied {
     pub fn is_about_image(&self) -> bool {
         match self {
             Self::Check(error) => !matches!(**error, CheckError::Fetch(FetchError::Registry { .. })),
-            Self::Refusal(_) | Self::NoSuchTag { .. } => true,
+            Self::KeyRevoked { .. } | Self::Refusal(_) | Self::NoSuchTag { .. } => true,
             _ => false,
         }
     }

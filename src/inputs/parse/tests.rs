@@ -1,9 +1,11 @@
 //! Inputs that are good, and one vector for each way in which they are not.
 
-use tagship_core::explain::Explain as _;
+use tagship_core::{explain::Explain as _, signature::PublicKey};
+
+use std::path::Path;
 
 use super::*;
-use crate::inputs::raw::testing::action;
+use crate::inputs::{Pem, raw::testing::action};
 
 const MINIMUM: &[(&str, &str)] = &[("image", "registry.test/chris/app"), ("tag", "v1.2.3"), ("key", "PEM")];
 
@@ -25,6 +27,17 @@ fn the_minimum() {
     assert_eq!((inputs.handoff.form, inputs.handoff.timeout), (Form::Full, None));
     assert_eq!(inputs.log.map(|log| log.url.to_string()).as_deref(), Some("https://rekor.sigstore.dev/"));
     assert!(inputs.access.login.is_none() && !inputs.force && inputs.digest.is_none());
+}
+
+#[test]
+fn a_rollback_makes_nothing_and_is_signed() {
+    let inputs = with(&[("rollback", "true")]).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((inputs.rollback, inputs.steps.as_slice()), (true, &[Step::Deploy, Step::Promote][..]));
+    assert!(with(&[("rollback", "true"), ("steps", "deploy")]).is_ok());
+    let public = PublicKey::public_log().to_pem();
+    let unsigned = [("image", "r.test/app"), ("tag", "v1"), ("public-key", public.as_str()), ("rollback", "true")];
+    let error = parse(&unsigned).err().expect("nothing would sign it");
+    assert!(matches!(error, InputError::Missing { name: "key", .. }), "{error}");
 }
 
 #[test]
@@ -89,7 +102,15 @@ fn contradictions_and_gaps_are_named() {
         ("nothing to force", &[("steps", "sign"), ("force", "true")], "force and steps"),
         ("nowhere to promote", &[("steps", "promote"), ("moving-tag", "")], "steps and moving-tag"),
         ("a bad flag", &[("force", "yes")], "force"),
+        ("a bad flag", &[("rollback", "yes")], "rollback"),
+        ("a rollback that builds", &[("rollback", "true"), ("steps", "build,push,sign,deploy")], "rollback and steps"),
+        ("a rollback that signs", &[("rollback", "true"), ("steps", "sign,deploy")], "rollback and steps"),
+        ("a rollback of nothing", &[("rollback", "true"), ("steps", "promote")], "rollback and steps"),
+        ("a rollback, forced", &[("rollback", "true"), ("force", "true")], "force and steps"),
+        ("a rollback by a script", &[("rollback", "true"), ("handoff-form", "plain")], "rollback and handoff-form"),
         ("another bad flag", &[("tlog", "1")], "tlog"),
+        ("a log's key and no log", &[("tlog", "false"), ("rekor-public-key", "x")], "tlog and rekor-public-key"),
+        ("a log's address and no log", &[("tlog", "false"), ("rekor-url", "x")], "tlog and rekor-url"),
         ("several platforms", &[("platforms", "linux/amd64,linux/arm64")], "platforms"),
         ("half a platform", &[("platforms", "arm64")], "platforms"),
         ("no format", &[("signature-formats", ", ")], "signature-formats"),
@@ -190,52 +211,11 @@ fn steps_in_any_order_and_writing() {
 }
 
 #[test]
-fn files_lose_one_line_end() {
-    for (content, expected) in [("p", "p"), ("p\n", "p"), ("p\r\n", "p"), ("p\n\n", "p\n"), (" p ", " p "), ("", "")] {
-        assert_eq!(without_line_end(content.as_bytes().to_vec()), expected.as_bytes(), "{content:?}");
-    }
-}
-
-#[test]
 fn every_secret_is_hidden_with_its_header() {
     let inputs = with(&[("registry-user", "ci"), ("registry-token", "t0ken"), ("key-password", "pass")]);
     let mut hidden = Vec::new();
     inputs.unwrap_or_else(|error| panic!("{error}")).each_secret(|secret| hidden.push(secret.to_owned()));
     assert_eq!(hidden, ["t0ken", "ci:t0ken", "PEM", "pass"]);
-}
-
-#[test]
-fn a_pipe_is_read_whole_and_bounded() {
-    use std::io::Write as _;
-    use std::os::fd::AsRawFd as _;
-
-    for (length, good) in [(1, true), (60_000, true), (64 * 1024, true), (64 * 1024 + 1, false), (0, false)] {
-        let (reader, mut writer) = std::io::pipe().expect("a pipe");
-        let path = PathBuf::from(format!("/proc/self/fd/{}", reader.as_raw_fd()));
-        let content = vec![b'k'; length];
-        // Larger than a pipe holds at once: the reader waits for the rest. One that gives up early breaks the pipe.
-        let (sent, expected) = (content.clone(), content);
-        let writing = std::thread::spawn(move || writer.write_all(&sent).is_ok());
-        let read = read("key-file", &path);
-        drop(reader);
-        assert!(writing.join().expect("the writer ends") || !good);
-        assert_eq!(read.ok(), good.then_some(expected), "{length}");
-    }
-}
-
-#[test]
-fn what_would_be_waited_for_in_vain_is_refused_at_once() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let fifo = dir.path().join("fifo");
-    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
-        .expect("a FIFO");
-    let socket = dir.path().join("socket");
-    let _listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
-    for (path, why) in [(fifo.as_path(), "nobody writes"), (Path::new("/dev/zero"), "neither")] {
-        let error = read("key-file", path).expect_err("refused");
-        assert!(tagship_core::explain::chain(&error).contains(why), "{error}");
-    }
-    assert!(read("key-file", &socket).is_err());
 }
 
 #[test]
@@ -259,6 +239,13 @@ fn what_a_releasing_shell_has_in_its_environment_is_enough_to_verify() {
         let error = check(inputs).err().expect("refused").to_string();
         assert_eq!(error, format!("{expected} is missing"));
     }
+    let unlogged = [("key", "PEM"), ("tlog", "false")];
+    // A runner hands over the defaults, too.
+    for more in [&[][..], &[("rekor-url", "https://rekor.sigstore.dev"), ("rekor-public-key", "")]] {
+        assert!(check(&[&unlogged[..], more].concat()).is_ok_and(|check| check.log.is_none()), "{more:?}");
+    }
+    let error = check(&[&unlogged[..], &[("rekor-public-key", "x")]].concat()).err().expect("refused").to_string();
+    assert!(error.starts_with("tlog and rekor-public-key contradict"), "{error}");
 }
 
 #[test]

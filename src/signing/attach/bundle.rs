@@ -1,7 +1,7 @@
 //! The newer format, where cosign 3 looks for it: a manifest that holds the bundle and refers to the image (OCI image
 //! specification, "Guidelines for Artifact Usage"), and a list of such manifests where the registry keeps none.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -11,7 +11,7 @@ use tagship_core::signature::fetch::{List, MAX_BUNDLES, MAX_INDEX_LEN, parse_ind
 use tagship_core::signature::log::Recorded;
 use tagship_core::signature::{sigstore_bundle, statement};
 
-use super::{AttachError, Problem, Stored, members, take_list, written};
+use super::{AttachError, Moment, Problem, Stored, members, take_list, written};
 use crate::signing::sign::SignedStatement;
 
 /// Media type and content of a manifest's config that has nothing to say.
@@ -75,20 +75,19 @@ impl NewBundle {
     }
 }
 
-/// Puts a bundle's manifest beside the image and, unless the registry lists it by itself, into the image's list. Gives
-/// how long another signer's change of the list could have gone unseen.
+/// Puts a bundle's manifest beside the image and, unless the registry lists it by itself, into the image's list. Gives the
+/// moment in which another signer's change of the list could have gone unseen.
 pub(super) async fn put(
     client: &Client,
     (repository, digest): (&Repository, &Digest),
     bundle: &NewBundle,
     stored: &Stored,
-) -> Result<Duration, AttachError> {
+) -> Result<Option<Moment>, AttachError> {
     let image = || Box::new(ImageRef::pinned(repository, digest));
     let registry = |source| AttachError::Registry { image: image(), source };
     let problem = |problem: Problem| problem.of(List::Referrers, image());
-    let target = Target::Digest(*digest);
     let (subject, ..) = tokio::try_join!(
-        client.manifest(repository, &target),
+        stored.subject(client, repository, digest),
         client.put_blob(repository, &bundle.bytes),
         stored.put(client, repository, EMPTY),
     )
@@ -96,14 +95,14 @@ pub(super) async fn put(
     let subject = subject.ok_or_else(|| AttachError::Gone { image: image() })?;
     let (manifest, descriptor) = bundle.manifest(&subject).map_err(problem)?;
     if client.put_referrer(repository, &manifest).await.map_err(registry)? {
-        return Ok(Duration::ZERO);
+        return Ok(None);
     }
     let tag = Target::from(digest.referrers_tag());
     let start = Instant::now();
     let existing = client.manifest(repository, &tag).await.map_err(registry)?;
-    let Some(index) = merge(existing.as_ref(), descriptor).map_err(problem)? else { return Ok(Duration::ZERO) };
+    let Some(index) = merge(existing.as_ref(), descriptor).map_err(problem)? else { return Ok(None) };
     client.put_manifest(repository, &tag, &index).await.map_err(registry)?;
-    Ok(start.elapsed())
+    Ok(Some(Moment::since(start)))
 }
 
 /// The index with one more entry at the end; `None` where it is there already.

@@ -1,6 +1,6 @@
 //! The older format, where cosign 2 and Podman look for it: one more layer of the image's `.sig` manifest.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
@@ -11,7 +11,7 @@ use tagship_core::signature::json::JsonError;
 use tagship_core::signature::log::Entry;
 use tagship_core::signature::{KEY_ANNOTATION, Layer, SIGNATURE_ANNOTATION, bundle, payload};
 
-use super::{AttachError, Problem, Stored, members, take_list, written};
+use super::{AttachError, Moment, Problem, Stored, members, take_list, written};
 use crate::signing::sign::Signature;
 
 const CONFIG_MEDIA_TYPE: &str = "application/vnd.oci.image.config.v1+json";
@@ -70,16 +70,16 @@ impl NewLayer {
 /// look, always over what was read last.
 const READS: u32 = 5;
 
-/// Adds a layer to the image's `.sig` manifest, which was this one a while ago, or makes one. Gives how long another
-/// signer's change could have gone unseen: everything that takes time is done before the manifest is read for the last
-/// time.
+/// Adds a layer to the image's `.sig` manifest, which was this one a while ago, or makes one. Gives the moment in which
+/// another signer's change could have gone unseen: everything that takes time is done before the manifest is read for the
+/// last time.
 pub(super) async fn put(
     client: &Client,
     (repository, digest): (&Repository, &Digest),
     layer: &NewLayer,
     known: Option<&Manifest>,
     stored: &Stored,
-) -> Result<Duration, AttachError> {
+) -> Result<Option<Moment>, AttachError> {
     let image = || Box::new(ImageRef::pinned(repository, digest));
     let registry = |source| AttachError::Registry { image: image(), source };
     let target = Target::from(digest.signature_tag());
@@ -87,7 +87,7 @@ pub(super) async fn put(
     let mut reads = 0;
     loop {
         let merged = merge(existing.as_ref(), layer).map_err(|problem| problem.of(List::Signatures, image()))?;
-        let Some(Merged { manifest, config }) = merged else { return Ok(Duration::ZERO) };
+        let Some(Merged { manifest, config }) = merged else { return Ok(None) };
         let mut start = Instant::now();
         let config = stored.put(client, repository, &config);
         match reads {
@@ -105,7 +105,7 @@ pub(super) async fn put(
             }
         }
         client.put_manifest(repository, &target, &manifest).await.map_err(registry)?;
-        return Ok(start.elapsed());
+        return Ok(Some(Moment::since(start)));
     }
 }
 

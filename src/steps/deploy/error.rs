@@ -9,6 +9,7 @@ use tagship_core::handoff::dir::{DirError, ReadError};
 use tagship_core::handoff::host::HostFileError;
 use tagship_core::handoff::request::RequestError;
 use tagship_core::handoff::status::StatusError;
+use tagship_core::text;
 
 use crate::failure::Code;
 use crate::signing::key::SigningKeyError;
@@ -20,13 +21,13 @@ pub enum DeployError {
     #[error("cannot hand off")]
     Directory(#[source] DirError),
     /// The directory is there, but it is the container's own.
-    #[error("the hand-off directory {} is not mounted from the host", .0.display())]
+    #[error("the hand-off directory {} is not mounted from the host", text::path(.0))]
     NotMounted(PathBuf),
     /// It cannot be told whether the directory is a mount.
     #[error("cannot find out whether the hand-off directory is mounted from the host")]
     Mounts(#[source] io::Error),
     /// No companion has ever run there.
-    #[error("no companion has run in the hand-off directory {}: there is no deploy-host", .0.display())]
+    #[error("no companion has run in the hand-off directory {}: there is no deploy-host", text::path(.0))]
     NoCompanion(PathBuf),
     /// What the companion tells about itself cannot be read.
     #[error("cannot read what the companion tells about itself")]
@@ -146,7 +147,7 @@ impl Explain for DeployError {
                     "name the host's directory in the job's `container.volumes` (such as \
                      /home/app/tagship/app:{}) and in `valid_volumes` of the runner's configuration; the runner leaves \
                      out a volume that is not valid, and says so only in its own log",
-                    path.display()
+                    text::path(path)
                 ));
             }
             DeployError::NoCompanion(_) => {

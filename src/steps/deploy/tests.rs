@@ -88,6 +88,17 @@ impl Host {
         timeout: Option<Duration>,
         key: Option<&SigningKey>,
     ) -> Result<Verdict, DeployError> {
+        self.ask_until(form, patience, timeout, key, Stop::new().unwrap()).await
+    }
+
+    async fn ask_until(
+        &self,
+        form: Form,
+        patience: Patience,
+        timeout: Option<Duration>,
+        key: Option<&SigningKey>,
+        mut stop: Stop,
+    ) -> Result<Verdict, DeployError> {
         let place = check(self.temp.path(), false, form)?;
         let needs = Needs {
             place: &place,
@@ -100,7 +111,6 @@ impl Host {
             rollback: false,
             key,
         };
-        let mut stop = Stop::new().unwrap();
         match form {
             Form::Full => full::run(&needs, patience, &mut stop, &self.log).await,
             Form::Plain => plain::run(&needs, patience, &mut stop, &self.log).await,
@@ -252,6 +262,26 @@ async fn what_nobody_claims_is_withdrawn() {
 }
 
 #[tokio::test]
+async fn who_is_interrupted_before_the_claim_takes_the_request_back() {
+    let host = Host::new();
+    let stop = Stop::new().unwrap();
+    let told = stop.told.clone();
+    let interrupt = async {
+        let (dir, name) = (host.dir(), "deploy-request.");
+        let mut watch = Watch::new(&dir);
+        while !dir.names().unwrap().iter().any(|found| found.to_string_lossy().starts_with(name)) {
+            watch.changed(|_| true).await;
+        }
+        told.notify_one();
+    };
+    let (verdict, ()) = tokio::join!(host.ask_until(Form::Full, PATIENT, None, None, stop), interrupt);
+    let error = verdict.unwrap_err();
+    assert!(matches!(error, DeployError::Interrupted { claimed: false }), "{error}");
+    assert!(error.to_string().contains("withdrawn"), "{error}");
+    assert_eq!(host.requests_left(), 0);
+}
+
+#[tokio::test]
 async fn a_companion_that_falls_silent_is_told_apart_from_none() {
     for shows_the_claim in [false, true] {
         let host = Host::new();
@@ -267,6 +297,26 @@ async fn a_companion_that_falls_silent_is_told_apart_from_none() {
         assert_eq!(error.kind(), "host-silent", "{error}");
         assert!(error.may_be_claimed());
     }
+}
+
+#[tokio::test]
+async fn a_host_that_shows_life_is_waited_for_as_long_as_it_takes() {
+    let host = Host::new();
+    let silence = Duration::from_millis(400);
+    let patience = Patience { claim: Duration::from_secs(5), silence, ..PATIENT };
+    let companion = async {
+        let (id, _) = host.claim().await;
+        let mut log = host.dir().create(&id.log_name()).unwrap();
+        // Nothing but signs of life, for three times as long as silence is borne.
+        let mut beat = tokio::time::interval(silence / 8);
+        for _ in 0..24 {
+            beat.tick().await;
+            log.write_all(&LogLine::heartbeat(Timestamp::now(), Word::lossy("health")).encode()).unwrap();
+        }
+        host.answer(id, |_| {});
+    };
+    let (verdict, ()) = tokio::join!(host.ask(Form::Full, patience, None), companion);
+    assert!(verdict.unwrap().is_ok());
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! The action against a host that it cannot trust, or that is slow, and a host whose requester goes away.
 
-use tagship_tests::{Host, Scenario};
+use tagship_tests::{Host, Ran, Scenario};
 
-use super::{Versions, any_order, id, shell};
+use super::{Version, Versions, any_order, id, shell};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("h18_the_action_waits_as_long_as_the_host_may_take", h18_the_action_waits_as_long_as_the_host_may_take),
@@ -17,7 +17,7 @@ fn played(host: &Host, directory: &str, budget: u32, flags: &[(&str, &str)], act
     let tag = shell(host, "echo $version").ok();
     let release = host.release().of(tag.trimmed()).steps("deploy").flag("handoff", &format!("~/{directory}"));
     let release = flags.iter().fold(release, |release, (name, value)| release.flag(name, value));
-    let script = release.env("GITHUB_ACTIONS", "true").env("FORGEJO_ACTIONS", "true").script().replace('\'', "'\\''");
+    let command = release.env("GITHUB_ACTIONS", "true").env("FORGEJO_ACTIONS", "true").command();
     format!(
         "rm -rf ~/{directory}; mkdir ~/{directory}; jq '.budget_seconds = {budget}' deploy-host >~/{directory}/deploy-host
          (cd ~/{directory}; coproc WATCH {{ exec timeout 30 inotifywait -q -m -e moved_to --format %f .; }}
@@ -25,7 +25,7 @@ fn played(host: &Host, directory: &str, budget: u32, flags: &[(&str, &str)], act
           kill $WATCH_PID; id=${{name#deploy-request.}}; mv $name .taken
           answer() {{ printf '%s\\n' \"ok $version\" \"Request: $id\" Outcome:\\ deployed Kind:\\ deployed \"Reason: $1\" \"Digest: $running\"; }}
           {act}) >/dev/null 2>&1 &
-         code=0; timeout 25 bash -c '{script}' >~/{directory}.log 2>&1 || code=$?; echo \"code $code\" >>~/{directory}.log; rm -rf ~/{directory}"
+         code=0; timeout 25 {command} >~/{directory}.log 2>&1 || code=$?; echo \"code $code\" >>~/{directory}.log; rm -rf ~/{directory}"
     )
 }
 
@@ -51,20 +51,33 @@ fn h22_a_deploy_ends_without_the_job_that_asked(host: &Host) {
     let versions = Versions::of(host);
     let _order = any_order(host);
     let other = versions.other(host);
-    let script = host.release().of(&other.tag).steps("deploy").script().replace('\'', "'\\''");
+    ended_amid(host, &other, "KILL").says("code 137").says(&format!("ok {}", other.tag)).says("Outcome: deployed");
+    assert_ne!(before.image(), host.state().healthy().image());
+    // A runner asks it to end first. It says what becomes of the deploy, and the job that runs again is green.
+    let other = versions.other(host);
+    ended_amid(host, &other, "TERM")
+        .says("interrupted while waiting for the host")
+        .says("the request was claimed: the host goes on with it")
+        .says_in_order(&["code 143", "Outcome: deployed"]);
+    let deployed = host.state().healthy();
+    host.release().of(&other.tag).run().ok().says("unchanged");
+    assert_eq!(deployed.services, host.state().services);
+}
+
+/// A job's log, its exit code, and the answer that came without it: it was ended by this signal in mid-deploy.
+fn ended_amid(host: &Host, version: &Version, signal: &str) -> Ran {
+    let job = host.release().of(&version.tag).steps("deploy").background("~/job.log");
     shell(
         host,
         &format!(
-            "bash -c '{script}' >~/job.log 2>&1 & job=$!
+            "{job}
              timeout 30 grep -q -m 1 'restarts with image' < <(tail -n +1 -F ~/job.log 2>/dev/null)
-             pkill -KILL -x -P $job tagship; wait $job || true; id=$(sed -n 's/.*(request \\(.*\\))$/\\1/p' ~/job.log); rm ~/job.log
+             pkill -{signal} -x -P $job tagship; code=0; wait $job || code=$?; id=$(sed -n 's/.*(request \\(.*\\))$/\\1/p' ~/job.log)
+             cat ~/job.log; rm ~/job.log; echo code $code
              [ ! -e deploy-status.$id ]; await '[ -e deploy-status.$id ]'; cat deploy-status.$id"
         ),
     )
     .ok()
-    .says(&format!("ok {}", other.tag))
-    .says("Outcome: deployed");
-    assert_ne!(before.image(), host.state().healthy().image());
 }
 
 fn h30_control_characters_and_commands_reach_no_log(host: &Host) {
@@ -75,7 +88,7 @@ fn h30_control_characters_and_commands_reach_no_log(host: &Host) {
         host,
         &format!(
             "since=$(date '+%F %T'); put {cut} $'v1\\033[2J' $running; put {line} $'v1\\r::error::pwned' $running
-             full {run} v1 $running >.new; printf '%s\\n' $'Run: https://x/\\u202e::add-mask::' >>.new; mv -n .new deploy-request.{run}; served
+             full {run} v1 $running >.new; printf '%s\\n' $'Run: https://x/\\u202e::add-mask::' >>.new; mv -n .new deploy-request.{run}; served deploy-status.{run}
              cat deploy-status.{cut} deploy-status.{line} deploy-status.{run}
              journalctl --user -u tagship@demo --since \"$since\" -o cat --no-pager"
         ),

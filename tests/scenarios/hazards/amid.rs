@@ -12,7 +12,9 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("fault_service_exits_well_at_once", fault_service_exits_well_at_once),
     ("fault_service_flaps", fault_service_flaps),
     ("fault_service_ignores_sigterm", fault_service_ignores_sigterm),
+    ("a_way_back_that_fails_is_loud", a_way_back_that_fails_is_loud),
     ("fault_clock_went_back", fault_clock_went_back),
+    ("fault_clock_went_forward", fault_clock_went_forward),
     ("fault_request_of_another_time", fault_request_of_another_time),
 ];
 
@@ -102,6 +104,66 @@ fn fault_service_ignores_sigterm(host: &Host) {
     assert_ne!(stubborn.image(), host.state().healthy().image());
 }
 
+fn a_way_back_that_fails_is_loud(host: &Host) {
+    let before = host.baseline();
+    let directory = "~/.config/systemd/user/demo-worker.service.d";
+    // Neither the new image nor the old one starts while the file is there.
+    let broken = host.changed(
+        &format!(
+            "mkdir -p {directory}; printf '[Service]\\nExecStartPre=/bin/sleep 1\\nExecStartPre=/usr/bin/test ! -e %%h/broken\\n' >{directory}/broken.conf
+             systemctl --user daemon-reload"
+        ),
+        &format!(
+            "rm -rf ~/broken {directory}; systemctl --user daemon-reload
+             systemctl --user reset-failed demo-worker; systemctl --user restart demo-worker"
+        ),
+    );
+    let release = host.release();
+    let tag = release.tag();
+    // From when the new image's start is under way.
+    let broken_amid = |job: &str, and: &str| {
+        host.app(&format!(
+            "{job}
+             timeout 60 grep -q -m 1 'demo-worker.*restarts with image' < <(tail -n +1 -F ~/job.log 2>/dev/null); touch ~/broken
+             code=0; wait $job || code=$?; cat ~/job.log {and}; rm ~/job.log; exit $code"
+        ))
+        .exits(1)
+    };
+    broken_amid(
+        &release.background("~/job.log"),
+        "~/tagship/demo/deploy-status.$(sed -n 's/^.*(request \\(.*\\))$/\\1/p' ~/job.log)",
+    )
+    .says("Outcome: failed")
+    .says("going back failed, too")
+    .says("Service: demo-worker broken");
+    let after = host.state();
+    for (name, was) in before.services.iter().filter(|(name, _)| *name != "demo-worker") {
+        let is = &after.services[name];
+        assert_eq!((&was.image, "healthy"), (&is.image, is.health.as_str()), "{name}");
+    }
+    assert_eq!(before.moving, after.moving);
+    // Who looks for errors only sees it.
+    host.root(&format!("journalctl -p err TAGSHIP_APP=demo TAGSHIP_TAG={tag} -o cat --no-pager"))
+        .ok()
+        .says(&format!("demo: {tag} failed: "))
+        .says("going back failed, too");
+    // As loud where the operator began it.
+    host.app("rm ~/broken; systemctl --user reset-failed demo-worker; systemctl --user restart demo-worker").ok();
+    let other = Versions::of(host).other(host).tag;
+    let since = host.root("date '+%F %T.%N'").ok();
+    broken_amid(&format!("tagship-host rollback demo {other} >~/job.log 2>&1 & job=$!"), "")
+        .says("going back failed, too");
+    host.root(&format!(
+        "journalctl -p err --since '{}' TAGSHIP_APP=demo TAGSHIP_TAG={other} TAGSHIP_BY=operator -o cat --no-pager",
+        since.trimmed()
+    ))
+    .ok()
+    .says(&format!("demo: {other} failed: "));
+    drop(broken);
+    host.release().run().ok();
+    assert_ne!(before.image(), host.state().healthy().image());
+}
+
 fn fault_clock_went_back(host: &Host) {
     let before = host.baseline();
     let _order = any_order(host);
@@ -125,6 +187,38 @@ fn fault_clock_went_back(host: &Host) {
     let newest = "podman images --no-trunc --format '{{.Tag}} {{.Id}}' --filter reference=localhost/tagship/demo | sort | tail -n 1";
     host.app(newest).ok().says(after.image());
     host.app("tagship-host rollback demo").ok();
+    assert_eq!(before.image(), host.state().healthy().image());
+}
+
+fn fault_clock_went_forward(host: &Host) {
+    let before = host.baseline();
+    let ran = shell(host, "echo $version").ok();
+    let (_order, slow) = (any_order(host), slow(host));
+    let other = Versions::of(host).other(host);
+    // The clock of a namespace cannot be set; but a jump by ten days is, for everything that was written before it, as if it
+    // had been written ten days earlier: answers, the log, the journal, and the names of the images that are kept.
+    let aged = "touch -d '-10 days' deploy-* ~/.local/state/tagship/demo/*
+        old=$(date -u -d '-10 days' +%Y%m%dT%H%M%S.000Z)
+        podman images --format '{{.Repository}}:{{.Tag}}' --filter reference=localhost/tagship/demo | grep ^localhost/tagship/ | while read -r name; do
+          podman tag $name localhost/tagship/demo:$old-${name##*-}; podman untag $name $name
+        done";
+    let earlier = id();
+    shell(
+        host,
+        &format!("put {earlier} $version $running; served deploy-status.{earlier}; [ -e deploy-status.{earlier} ]"),
+    )
+    .ok();
+    let answer = amid(host, &other, aged).ok().says("Outcome: deployed");
+    drop(slow);
+    let after = host.state().healthy();
+    assert_ne!(before.image(), after.image());
+    // What is too old now is swept away, and that is not this answer.
+    let request = answer.text.lines().find_map(|line| line.strip_prefix("Request: ")).unwrap();
+    shell(host, &format!("served; [ ! -e deploy-status.{earlier} ]; cat deploy-status.{request}"))
+        .ok()
+        .says("Outcome: deployed");
+    // However old its name, what was replaced is still there. By its version: it may be the newer one of the two.
+    host.app(&format!("tagship-host rollback demo {}", ran.trimmed())).ok();
     assert_eq!(before.image(), host.state().healthy().image());
 }
 

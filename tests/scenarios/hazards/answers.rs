@@ -1,6 +1,6 @@
 //! Requests that meet each other, or are half written: each has an answer of its own.
 
-use tagship_tests::{Host, Scenario};
+use tagship_tests::{Host, SERVICES, Scenario};
 
 use super::{Version, Versions, alive, any_order, id, shell};
 
@@ -27,7 +27,9 @@ fn h02_each_of_three_is_deployed_or_superseded(host: &Host) {
         host,
         &format!(
             "put {one} {} {}; told {one} 'demo-web: restarts\\|restarts with image'
-             put {two} {} {}; await '[ -e deploy-log.{two} ]'
+             put {two} {} {}; put=$(date +%s%N); await '[ -e deploy-log.{two} ]'
+             claimed=$((($(date -d \"$(head -n 1 deploy-log.{two} | jq -r .time)\" +%s%N) - put) / 1000000))
+             ((claimed < 1000)) || {{ echo \"claimed after $claimed ms\"; exit 1; }}
              put {three} {} {}; await '[ -e deploy-status.{two} ]'
              [ ! -e deploy-status.{one} ] || {{ echo the first had ended before; cat deploy-log.{one} deploy-log.{two}; exit 1; }}
              await '[ -e deploy-status.{three} ]'
@@ -51,9 +53,9 @@ fn h04_an_answer_stays_until_its_reader_saw_it(host: &Host) {
     shell(
         host,
         &format!(
-            "put {one} $version $running; served; printf '%s' \"$version\" >deploy-trigger; served
+            "put {one} $version $running; served deploy-status.{one}; printf '%s' \"$version\" >deploy-trigger; served
              cp deploy-status.{one} ~/first; cp deploy-status ~/plain
-             put {two} $version sha256:{zeros}; served
+             put {two} $version sha256:{zeros}; served deploy-status.{two}
              cmp deploy-status.{one} ~/first; cmp deploy-status ~/plain; rm ~/first ~/plain
              head -n 1 deploy-status.{one} deploy-status.{two} deploy-status",
             zeros = "0".repeat(64)
@@ -119,12 +121,18 @@ fn h21_a_request_left_over_at_boot_is_refused(host: &Host) {
     let other = versions.other(host);
     let before = host.state().healthy();
     let [late, left] = [id(), id()];
-    shell(host, &format!("until=$(date -u -d '-1 sec' +%FT%TZ); put {late} {} {}; served", other.tag, other.digest))
-        .ok();
+    shell(
+        host,
+        &format!(
+            "until=$(date -u -d '-1 sec' +%FT%TZ); put {late} {} {}; served deploy-status.{late}",
+            other.tag, other.digest
+        ),
+    )
+    .ok();
     shell(host, &format!("grep Kind: deploy-status.{late}")).ok().says("too-late");
     // The plain form has no word for it: its file is older than a deploy may take.
     let aged = format!(
-        "rm -f deploy-status; echo {} >.new; touch -d '-11 min' .new; mv .new deploy-trigger; served",
+        "rm -f deploy-status; echo {} >.new; touch -d '-11 min' .new; mv .new deploy-trigger; served deploy-status",
         other.tag
     );
     shell(host, &aged).ok();
@@ -136,8 +144,9 @@ fn h21_a_request_left_over_at_boot_is_refused(host: &Host) {
     shell(host, &format!("await '[ -e deploy-status.{left} ]'; grep Kind: deploy-status.{left}"))
         .ok()
         .says("before-boot");
-    host.app("timeout 60 systemctl --user start demo-web demo-worker demo-beat demo-flower").ok();
-    host.app("timeout 60 podman wait --condition healthy demo-web demo-worker demo-beat demo-flower").ok();
+    let services = SERVICES.join(" ");
+    host.app(&format!("timeout 60 systemctl --user start {services}")).ok();
+    host.app(&format!("timeout 60 podman wait --condition healthy {services}")).ok();
     assert_eq!(before.image(), host.state().healthy().image());
     alive(host);
 }
@@ -162,13 +171,18 @@ fn h34_one_claim_and_one_answer(host: &Host) {
     .ok()
     .says("plain 1 full 1 linked 0")
     .says("nothing left");
-    // A withdrawal in the instant of the claim: one of both has it.
+    // A withdrawal around the instant of the claim, each 5 ms later than the one before it: one of both has it, and each
+    // has some.
     let ids: Vec<String> = (0..20).map(|_| id()).collect();
     shell(
         host,
         &format!(
-            "for id in {ids}; do put $id $version $running; if mv -n deploy-request.$id .withdrawn.$id 2>/dev/null; then echo $id; fi; done >~/withdrawn
-             served; served
+            "n=0; for id in {ids}; do
+               put $id $version $running; sleep $(printf '0.%03d' $((5 * n))); n=$((n + 1))
+               if mv -n deploy-request.$id .withdrawn.$id 2>/dev/null; then echo $id; fi
+             done >~/withdrawn
+             served; served; withdrawn=$(wc -l <~/withdrawn)
+             ((0 < withdrawn && withdrawn < n)) || {{ echo \"$withdrawn of $n withdrawn\"; exit 1; }}
              for id in {ids}; do
                if grep -q $id ~/withdrawn; then [ ! -e deploy-status.$id -a ! -e deploy-log.$id ]; else [ -e deploy-status.$id ]; fi || {{ echo $id; exit 1; }}
              done
@@ -186,8 +200,8 @@ fn h37_two_failures_leave_what_was_proven(host: &Host) {
     let versions = Versions::of(host);
     let _order = any_order(host);
     let [first, second] = [0, 1].map(|index| versions.bad[index].clone()).map(|version| {
-        let script = host.release().of(&version.tag).steps("deploy,promote").script();
-        (version.tag, format!("bash -c '{}'", script.replace('\'', "'\\''")))
+        let release = host.release().of(&version.tag).steps("deploy,promote");
+        (version.tag, release.command())
     });
     // The second comes when the first has begun, and waits.
     let ran = host.app(&format!(

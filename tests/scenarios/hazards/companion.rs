@@ -5,12 +5,13 @@ use std::time::Duration;
 use serde_json::Value;
 use tagship_tests::{Host, Mend, SERVICES, Scenario};
 
-use super::{Versions, any_order, id, shell, slow};
+use super::{Version, Versions, amid, any_order, id, shell, slow};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("a_trace_shows_where_a_deploys_time_goes", a_trace_shows_where_a_deploys_time_goes),
     ("the_units_are_as_hard_as_the_manual_says", the_units_are_as_hard_as_the_manual_says),
     ("the_units_timeout_follows_the_budget", the_units_timeout_follows_the_budget),
+    ("two_that_meet_act_one_after_the_other", two_that_meet),
     ("stopped_in_the_middle_it_puts_everything_back_and_answers", stopped_in_the_middle),
     ("a_rollback_by_hand_that_is_interrupted_is_undone", a_rollback_that_is_interrupted),
     ("a_reboot_in_the_middle_is_ended_after_it", a_reboot_in_the_middle),
@@ -27,10 +28,24 @@ fn with_setting<'a>(host: &'a Host, setting: &str) -> Mend<'a> {
 
 fn a_trace_shows_where_a_deploys_time_goes(host: &Host) {
     host.baseline();
-    let (_order, other) = (any_order(host), Versions::of(host).other(host));
+    let (_order, versions) = (any_order(host), Versions::of(host));
     let _trace = with_setting(host, "Environment=TAGSHIP_TRACE=%%h/trace.json");
     let _file = host.changed("rm -f ~/trace.json", "rm -f ~/trace.json");
-    host.ask(&other.tag, &other.digest).ok().says("Outcome: deployed");
+    traced(host, &versions.other(host));
+    let text = host.app("cat ~/trace.json").ok().text;
+    // A run that had nothing to do leaves it as it is.
+    host.app("systemctl --user start tagship@demo").ok();
+    assert_eq!(host.app("cat ~/trace.json").ok().text, text);
+    // The operator has one, too; one that cannot be written costs nothing but a word.
+    let back = host.app("tagship-host rollback demo --trace ~/trace.json && jq .otherData.own_us ~/trace.json").ok();
+    back.says("the trace is in ").says("tagship's own");
+    let again = format!("tagship-host rollback demo {} --trace /proc/trace.json", versions.other(host).tag);
+    host.app(&again).ok().says("cannot write the trace to /proc/trace.json");
+}
+
+/// Deploys this version, and requires its trace to be what there was.
+fn traced(host: &Host, version: &Version) {
+    host.ask(&version.tag, &version.digest).ok().says("Outcome: deployed");
     let text = host.app("cat ~/trace.json").ok().text;
     let trace: Value = serde_json::from_str(&text).unwrap();
     let sum =
@@ -56,14 +71,17 @@ fn a_trace_shows_where_a_deploys_time_goes(host: &Host) {
             assert_eq!(events.iter().filter(|event| event["name"] == *name).count(), 1, "{name}: {text}");
         }
     }
-    // A run that had nothing to do leaves it as it is.
-    host.app("systemctl --user start tagship@demo").ok();
-    assert_eq!(host.app("cat ~/trace.json").ok().text, text);
-    // The operator has one, too; one that cannot be written costs nothing but a word.
-    let back = host.app("tagship-host --trace ~/trace.json rollback demo && jq .otherData.own_us ~/trace.json").ok();
-    back.says("the trace is in ").says("tagship's own");
-    let again = format!("tagship-host rollback demo {} --trace /proc/trace.json", other.tag);
-    host.app(&again).ok().says("cannot write the trace to /proc/trace.json");
+    // The first group is found healthy before the second one begins, whose services restart side by side.
+    let span = |name: &str| {
+        let event = events.iter().find(|event| event["name"] == name).unwrap();
+        let begun = event["ts"].as_u64().unwrap();
+        (begun, begun + event["dur"].as_u64().unwrap())
+    };
+    let restarts = ["demo-worker", "demo-beat", "demo-flower"].map(|service| span(&format!("restart {service}")));
+    let begun = restarts.map(|(begun, _)| begun);
+    let first_end = restarts.into_iter().map(|(_, ended)| ended).min();
+    assert!(begun.iter().all(|begun| *begun >= span("health of demo-web").1), "{text}");
+    assert!(begun.into_iter().max() < first_end, "{text}");
 }
 
 /// How much time these spans cover: counted by their edges, another way than the program's.
@@ -77,6 +95,35 @@ fn covered(spans: Vec<(u64, u64)>) -> u64 {
         sum += if depth > 0 { pair[1].0 - pair[0].0 } else { 0 };
     }
     sum
+}
+
+/// The operator goes back while a request is being deployed, and somebody starts the companion by hand: both wait, and
+/// each acts on what it finds once it may.
+fn two_that_meet(host: &Host) {
+    let before = host.baseline();
+    let (_order, other) = (any_order(host), Versions::of(host).other(host));
+    let _slow = slow(host);
+    let _logs = host.changed("rm -f ~/back.log ~/second.log", "rm -f ~/back.log ~/second.log");
+    let run = |command: &str, log: &str| format!("{{ tagship-host {command}; echo code $?; }} >{log} 2>&1 & ");
+    let both = [run("rollback demo $version", "~/back.log"), run("deploy demo", "~/second.log")].concat();
+    amid(host, &other, &both).says("Outcome: deployed");
+    let ended = host.app("for log in ~/back.log ~/second.log; do timeout 60 grep -q -m 1 '^code ' < <(tail -n +1 -F $log 2>/dev/null); cat $log; done");
+    let ended = ended.ok();
+    assert_eq!(
+        ended.text.matches("another tagship-host works for this app; waiting for it to end").count(),
+        2,
+        "{}",
+        ended.text
+    );
+    assert_eq!(ended.text.matches("code 0").count(), 2, "{}", ended.text);
+    // What the request asked for was deployed first, and then gone back from.
+    let verdicts = host
+        .app("tagship-host history demo --json | jq -r '.verdicts[1,0] | \"\\(.by) \\(.outcome) \\(.digest)\"'")
+        .ok();
+    let [asked, back] = verdicts.text.lines().collect::<Vec<_>>()[..] else { panic!("{}", verdicts.text) };
+    assert_eq!(asked, format!("request deployed {}", other.digest));
+    assert!(back.starts_with("operator deployed "), "{back}");
+    assert_eq!(before.image(), host.state().healthy().image());
 }
 
 fn the_units_are_as_hard_as_the_manual_says(host: &Host) {

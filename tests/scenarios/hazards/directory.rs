@@ -1,14 +1,17 @@
 //! What somebody with the mount can plant in the directory: nothing of it is followed, read, or waited for.
 
+use std::time::Duration;
+
 use tagship_tests::{Host, Scenario};
 
-use super::{alive, any_order, counted, id, shell};
+use super::{Versions, alive, any_order, counted, id, shell, slow};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("h06_a_directory_as_a_request_is_moved_out_of_the_way", h06_a_directory_as_a_request),
     ("h07_a_fifo_as_a_request_hangs_nobody", h07_a_fifo_as_a_request_hangs_nobody),
     ("h08_a_link_as_a_request_is_not_followed", h08_a_link_as_a_request_is_not_followed),
     ("h09_a_link_at_the_answer_is_replaced", h09_a_link_at_the_answer_is_replaced),
+    ("h29_a_directory_that_tells_nothing_is_looked_at", h29_a_directory_that_tells_nothing),
     ("h35_what_is_planted_at_a_name_of_the_host_is_replaced", h35_what_is_planted_at_a_name_of_the_host),
 ];
 
@@ -100,13 +103,70 @@ fn h09_a_link_at_the_answer_is_replaced(host: &Host) {
         host,
         &format!(
             "echo precious >~/target; rm -f deploy-status; ln -s ~/target deploy-status; ln -s ~/target deploy-status.{request}
-             ln -sf ~/target deploy-host; put {request} $version $running; served; echo $version >deploy-trigger; served
+             ln -sf ~/target deploy-host; put {request} $version $running; served deploy-status.{request}; echo $version >deploy-trigger; served
              stat -c %F deploy-status deploy-status.{request} deploy-host; head -qn 1 deploy-status deploy-status.{request}
              cat ~/target; rm ~/target"
         ),
     )
     .ok()
     .says_in_order(&["regular file\nregular file\nregular file\nok ", "ok ", "precious"]);
+}
+
+fn h29_a_directory_that_tells_nothing(host: &Host) {
+    host.baseline();
+    let _order = any_order(host);
+    let other = Versions::of(host).other(host);
+    {
+        // What is written below a FUSE file system makes no event in it, as what another machine writes on a network's.
+        let _quiet = host.changed_by_root(
+            "mkdir -p /mnt/quiet; mount -t tmpfs quiet /mnt/quiet; mkdir /mnt/quiet/lower /mnt/quiet/work
+             cp -a /home/app/tagship/demo /mnt/quiet/upper
+             fuse-overlayfs -o lowerdir=/mnt/quiet/lower,upperdir=/mnt/quiet/upper,workdir=/mnt/quiet/work,allow_other,timeout=0 /home/app/tagship/demo",
+            "umount -l /home/app/tagship/demo; umount -l /mnt/quiet",
+        );
+        let _slow = slow(host);
+        // Long enough to look more than once.
+        host.app("sed -i 's/sleep 1/sleep 6/' ~/.config/systemd/user/demo-worker.service.d/slow.conf; systemctl --user daemon-reload").ok();
+        let [first, second] = [id(), id()];
+        // The first is deployed while the second appears, of which nobody is told.
+        let ran = shell(
+            host,
+            &format!(
+                "put {first} {} {}; systemctl --user start --no-block tagship@demo.service
+                 told {first} '\"demo-worker\",\"event\":\"restart\"'
+                 full {second} $version $running >/mnt/quiet/upper/.new; mv -n /mnt/quiet/upper/.new /mnt/quiet/upper/deploy-request.{second}
+                 start=$(date +%s); (cd /mnt/quiet/upper; await '[ -e deploy-log.{second} ]')
+                 echo took $(($(date +%s) - start)); [ ! -e deploy-status.{first} ]; served; cat deploy-status.{first} deploy-status.{second}",
+                other.tag, other.digest
+            ),
+        );
+        let ran = ran.ok().says("Outcome: deployed");
+        let seconds: u32 = ran.text.lines().find_map(|line| line.strip_prefix("took ")).unwrap().parse().unwrap();
+        assert!(seconds <= 10, "{}", ran.text);
+    }
+    // With nobody to tell at all the timer finds it, and brings the path unit back.
+    let directory = "~/.config/systemd/user/tagship@demo.timer.d";
+    let _quick = host.changed(
+        &format!(
+            "mkdir -p {directory}; printf '[Timer]\\nOnUnitInactiveSec=\\nOnUnitInactiveSec=2s\\n' >{directory}/quick.conf
+             systemctl --user daemon-reload; systemctl --user restart tagship@demo.timer"
+        ),
+        &format!(
+            "rm -r {directory}; systemctl --user daemon-reload
+             systemctl --user restart tagship@demo.timer; systemctl --user start tagship@demo.path"
+        ),
+    );
+    let request = id();
+    shell(
+        host,
+        &format!(
+            "systemctl --user stop tagship@demo.path; put {request} $version $running
+             await '[ -e deploy-status.{request} ]'; cat deploy-status.{request}; systemctl --user is-active tagship@demo.path"
+        ),
+    )
+    .ok()
+    .within(Duration::from_secs(20))
+    .says("ok ");
 }
 
 fn h35_what_is_planted_at_a_name_of_the_host(host: &Host) {
@@ -126,7 +186,7 @@ fn h35_what_is_planted_at_a_name_of_the_host(host: &Host) {
             &format!(
                 "plant() {{ {plant}; }}; echo precious >~/target
                  for name in deploy-host deploy-status deploy-log.{request} deploy-status.{request}; do rm -f $name; plant $name; done
-                 put {request} $version $running; served; echo $version >deploy-trigger; served
+                 put {request} $version $running; served deploy-status.{request}; echo $version >deploy-trigger; served
                  stat -c %F:%h deploy-host deploy-status deploy-log.{request} deploy-status.{request}
                  head -qn 1 deploy-status deploy-status.{request}; grep -c claimed deploy-log.{request}; jq .protocol deploy-host
                  cat ~/target; rm ~/target; rm -rf .tagship-aside; echo {what}"

@@ -50,12 +50,12 @@ fn fault_registry_fails_where_signatures_are_read(host: &Host) {
     for (fault, kind) in [
         (Fault::Stall, "registry-timeout"),
         (Fault::Status(500), "registry-error"),
-        (Fault::CutAnswer, "registry-"),
-        (Fault::alter("digest", 20), ""),
+        (Fault::CutAnswer, "registry-interrupted"),
+        (Fault::alter("digest", 20), "registry-corrupt"),
     ] {
         asked_amid(host, ("/manifests/sha256-", &fault), &other, Duration::from_secs(60))
             .says("Outcome: refused")
-            .says(&format!("Kind: {kind}"))
+            .says(&format!("Kind: {kind}\n"))
             .says("Reason: ");
         assert_eq!(before, host.state(), "{fault}");
     }

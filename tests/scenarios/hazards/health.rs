@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use tagship_tests::{Host, SERVICES, Scenario};
+use tagship_tests::{Host, SERVICES, Scenario, Version};
 
-use super::{Versions, any_order, shell};
+use super::{Versions, amid, any_order, shell, slow};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("h17_the_first_bad_service_ends_it_for_all", h17_the_first_bad_service_ends_it),
@@ -34,10 +34,7 @@ fn h17_the_first_bad_service_ends_it(host: &Host) {
 fn h19_without_a_healthcheck(host: &Host) {
     let before = host.baseline();
     let ran = shell(host, "echo $version").ok();
-    let release = host.release().edit("sed -i /HEALTHCHECK/d Containerfile").steps("build,push,sign");
-    let tag = release.tag();
-    release.run().ok();
-    let digest = host.digest(&tag).unwrap();
+    let Version { tag, digest } = host.release().edit("sed -i /HEALTHCHECK/d Containerfile").signed();
     let refused = {
         let _refuse = host.configured("sed -i 's/^health:.*/health: {missing: refuse}/' demo.yaml");
         host.ask(&tag, &digest)
@@ -70,6 +67,17 @@ fn h20_healthy_once_must_stay_so(host: &Host) {
     // A unit that runs something else than what was verified is refused by name, before anything is touched.
     let _order = any_order(host);
     let other = Versions::of(host).other(host);
+    {
+        // Podman is asked as well, since names can move in the instant of a start.
+        let _slow = slow(host);
+        amid(host, &other, &format!("podman tag {} localhost/demo:demo-worker", before.image()))
+            .ok()
+            .says("Outcome: rolled-back")
+            .says("Kind: container-image")
+            .says("demo-worker");
+    }
+    let after = host.state().healthy();
+    assert_eq!(before.image(), after.image());
     let _pinned = host.changed(
         "podman tag localhost/demo:demo-flower localhost/demo:pinned
          sed -i 's/^Image=.*/Image=localhost\\/demo:pinned/' ~/.config/containers/systemd/demo-flower.container; systemctl --user daemon-reload",

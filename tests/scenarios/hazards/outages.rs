@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use tagship_tests::{Host, Mend, Scenario};
 
-use super::{alive, any_order, counted, id, shell};
+use super::{Versions, alive, amid, any_order, counted, id, shell, slow};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("h27_an_answer_that_finds_no_room_is_written_later", h27_an_answer_that_finds_no_room),
     ("h36_what_keeps_the_companion_from_its_work_makes_nothing_spin", h36_nothing_spins),
+    ("fault_bus_is_gone_before_a_deploy", fault_bus_is_gone_before_a_deploy),
+    ("fault_bus_is_gone_in_the_middle", fault_bus_is_gone_in_the_middle),
 ];
 
 /// The hand-off directory on a file system of its own, of so many pages of 4 KiB.
@@ -89,7 +91,7 @@ fn h36_nothing_spins(host: &Host) {
         assert!(runs.len() == 2 && (measured || runs[1] - runs[0] > 9.0), "{reason}: {runs:?}");
         measured = true;
     }
-    // Where it can be claimed it is answered, by one run.
+    // Where it can be claimed it is answered, by one run. Another one, with nobody to answer, fails for the same reason.
     for (change, back, kind) in [
         (
             "cp ~/.config/tagship/demo.yaml ~/good.yaml; echo 'keep-images: [1' >>~/.config/tagship/demo.yaml",
@@ -102,13 +104,72 @@ fn h36_nothing_spins(host: &Host) {
         let _broken = host.changed(change, back);
         let ran = shell(
             host,
-            &format!("since=$(date '+%F %T.%N'); : >~/runs; put {request} $version $running; await '[ -e deploy-status.{request} ]'; served
+            &format!("since=$(date '+%F %T.%N'); : >~/runs; put {request} $version $running; await '[ -e deploy-status.{request} ]'; (served) || true
                       cat deploy-status.{request}; echo runs $(wc -l <~/runs); journalctl --user -u tagship@demo --since \"$since\" -o cat --no-pager"),
         );
         let ran = ran.ok().says("Outcome: refused").says(&format!("Kind: {kind}"));
         let runs: u32 = ran.text.lines().find_map(|line| line.strip_prefix("runs ")).unwrap().parse().unwrap();
         assert!(runs <= 2, "{kind}: {runs} runs");
     }
+    // The same where there is no room for it.
+    {
+        let state = "/home/app/.local/state/tagship/demo";
+        let _full = host.changed_by_root(
+            &format!(
+                "cp -a {state} /tmp/state
+                 mount -t tmpfs -o size=$(($(du -sk {state} | cut -f 1) + 64))k,uid=1000,gid=1000,mode=700 full {state}
+                 cp -a /tmp/state/. {state} && {{ head -c 1M /dev/zero >{state}/full 2>/dev/null || true; }}"
+            ),
+            &format!("umount -l {state}; rm -r /tmp/state"),
+        );
+        let other = Versions::of(host).other(host);
+        let request = id();
+        let ran = shell(
+            host,
+            &format!(
+                ": >~/runs; put {request} {} {}; await '[ -e deploy-status.{request} ]'; served; cat deploy-status.{request}; echo runs $(wc -l <~/runs)",
+                other.tag, other.digest
+            ),
+        );
+        let ran = ran.ok().says("Outcome: refused").says("Kind: state-io").says("No space left");
+        let runs: u32 = ran.text.lines().find_map(|line| line.strip_prefix("runs ")).unwrap().parse().unwrap();
+        assert!(runs <= 2, "{runs} runs");
+    }
     assert_eq!(before, host.state());
     alive(host);
+}
+
+const NO_BUS: &str = "systemctl --user stop dbus.socket dbus.service";
+const BUS: &str = "systemctl --user start dbus.socket dbus.service";
+
+fn fault_bus_is_gone_before_a_deploy(host: &Host) {
+    let before = host.baseline();
+    let _order = any_order(host);
+    let other = Versions::of(host).other(host);
+    {
+        let _gone = host.changed(NO_BUS, BUS);
+        host.ask(&other.tag, &other.digest)
+            .ok()
+            .within(Duration::from_secs(30))
+            .says("Outcome: failed")
+            .says("Kind: services-unreachable");
+        assert_eq!(before.services, host.state().services);
+    }
+    assert_eq!(before, host.state());
+    host.ask(&other.tag, &other.digest).ok().says("Outcome: deployed");
+}
+
+fn fault_bus_is_gone_in_the_middle(host: &Host) {
+    let before = host.baseline();
+    let (_order, slow) = (any_order(host), slow(host));
+    let other = Versions::of(host).other(host);
+    {
+        let _back = host.changed("true", BUS);
+        let act = format!("{NO_BUS}; told $request 'going back'; {BUS}");
+        amid(host, &other, &act).ok().says("Outcome: rolled-back").says("Kind: services-");
+    }
+    assert_eq!(before.image(), host.state().healthy().image());
+    drop(slow);
+    // No image was blamed.
+    host.ask(&other.tag, &other.digest).ok().says("Outcome: deployed");
 }

@@ -2,7 +2,7 @@
 
 use tagship_tests::{Host, Scenario};
 
-use super::{Version, Versions, amid, any_order, slow};
+use super::{Versions, amid, any_order, slow};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("h41_a_cancelled_job_is_no_success", h41_a_cancelled_job_is_no_success),
@@ -13,15 +13,22 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 fn h41_a_cancelled_job_is_no_success(host: &Host) {
     let before = host.baseline();
     let (_order, _slow) = (any_order(host), slow(host));
-    // In its place comes a job to stop it.
-    let act = "timeout 20 bash -c 'until [[ $(systemctl --user show -p SubState --value demo-worker) == start-pre ]]; do :; done'; systemctl --user stop demo-worker || true";
-    // A version of its own: this failure speaks against it.
-    let release = host.release();
-    let tag = release.tag();
-    release.steps("build,push,sign").run().ok();
-    let version = Version { digest: host.digest(&tag).unwrap(), tag };
-    amid(host, &version, act).ok().says("Outcome: rolled-back").says("Kind: service-start").says("demo-worker");
-    assert_eq!(before.image(), host.state().healthy().image());
+    let started = "timeout 20 bash -c 'until [[ $(systemctl --user show -p SubState --value demo-worker) == start-pre ]]; do :; done'";
+    for act in [
+        // In its place comes a job to stop it.
+        "systemctl --user stop demo-worker || true",
+        // The service goes on starting all the same.
+        "systemctl --user cancel $(systemctl --user list-jobs --plain --no-legend demo-worker.service | cut -d ' ' -f 1)",
+    ] {
+        // A version of its own: this failure speaks against it.
+        let version = host.release().signed();
+        amid(host, &version, &format!("{started}; {act}"))
+            .ok()
+            .says("Outcome: rolled-back")
+            .says("Kind: service-start")
+            .says("demo-worker.service did not restart: systemd says `canceled`");
+        assert_eq!(before.image(), host.state().healthy().image(), "{act}");
+    }
 }
 
 fn h41_a_manager_that_reloads_and_restarts(host: &Host) {

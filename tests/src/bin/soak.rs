@@ -7,9 +7,6 @@ use std::process::ExitCode;
 use fastrand::Rng;
 use tagship_tests::crash::{self, Cut, Ground};
 
-/// A little more than a deploy passes, so that some are not cut off at all.
-const PLACES: u32 = 70;
-
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let Some((first, count)) = seeds(&arguments) else {
@@ -18,8 +15,10 @@ fn main() -> ExitCode {
     };
     let host = crash::boot("soak");
     let ground = Ground::prepare(&host);
+    let places = places(&ground);
+    println!("{places} places");
     for seed in first..first.saturating_add(count) {
-        let plan = Plan::of(seed);
+        let plan = Plan::of(seed, places);
         println!("seed {seed}: {plan:?}");
         if catch_unwind(AssertUnwindSafe(|| plan.run(&ground))).is_err() {
             println!("seed {seed} failed; again with: tests/soak --from {seed} --seeds 1");
@@ -44,6 +43,13 @@ fn seeds(arguments: &[String]) -> Option<(u64, u64)> {
     Some((first, count))
 }
 
+/// A little more than the longest deploy passes, one that is rolled back: so each of its places can be drawn, and some
+/// deploys are not cut off at all. A round number, since a seed means the same only with the same one.
+fn places(ground: &Ground<'_>) -> u32 {
+    let passed = ground.attempt("bad", None).passed.len();
+    u32::try_from(passed.next_multiple_of(10) + 10).expect("few places")
+}
+
 /// What a seed does.
 #[derive(Debug)]
 enum Plan {
@@ -54,13 +60,13 @@ enum Plan {
 }
 
 impl Plan {
-    fn of(seed: u64) -> Self {
+    fn of(seed: u64, places: u32) -> Self {
         let mut random = Rng::with_seed(seed);
         match random.u32(0..10) {
             0 | 1 => Self::Release { at: random.u32(1..30) },
             kind => {
                 let cut = if kind == 2 { Cut::Power } else { Cut::Kill };
-                Self::Deploy { healthy: random.u32(0..3) > 0, cut: Some((cut, random.u32(1..=PLACES))) }
+                Self::Deploy { healthy: random.u32(0..3) > 0, cut: Some((cut, random.u32(1..=places))) }
             }
         }
     }

@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 
 use crate::explain::Explain;
+use crate::text;
 
 /// Why something in the directory did not work. What is in files that others put there is no such error.
 #[derive(Debug, thiserror::Error)]
 pub enum DirError {
     /// The directory itself.
-    #[error("cannot open the hand-off directory {}", path.display())]
+    #[error("cannot open the hand-off directory {}", text::path(path))]
     Open {
         /// The directory.
         path: PathBuf,
@@ -20,7 +21,7 @@ pub enum DirError {
         source: io::Error,
     },
     /// Nothing can be put into it.
-    #[error("cannot write in the hand-off directory {}", path.display())]
+    #[error("cannot write in the hand-off directory {}", text::path(path))]
     Unwritable {
         /// The directory.
         path: PathBuf,
@@ -28,12 +29,14 @@ pub enum DirError {
         source: io::Error,
     },
     /// Something in it.
-    #[error("cannot {operation} {} in the hand-off directory", name.display())]
+    #[error("cannot {operation} {} in the hand-off directory {}", text::escape(&name.to_string_lossy()), text::path(directory))]
     File {
         /// What was to be done.
         operation: &'static str,
         /// To what.
         name: OsString,
+        /// Where.
+        directory: PathBuf,
         /// Why.
         source: io::Error,
     },

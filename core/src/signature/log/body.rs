@@ -11,7 +11,7 @@ use crate::signature::keys::PublicKey;
 use crate::signature::pem;
 
 /// Longest entry body, in bytes.
-const MAX_BODY_LEN: usize = 64 * 1024;
+pub(in crate::signature) const MAX_BODY_LEN: usize = 64 * 1024;
 
 /// The body of an entry, of one of the kinds that record signatures of images.
 #[derive(Debug)]

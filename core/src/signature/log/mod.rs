@@ -14,6 +14,8 @@ use super::keys::{Fingerprint, PublicKey};
 
 pub use answer::{Answer, Recorded};
 use body::Body;
+#[cfg(test)]
+pub(super) use body::MAX_BODY_LEN;
 pub use proof::Proof;
 pub use proposal::Proposal;
 

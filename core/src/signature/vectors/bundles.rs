@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use super::super::dsse::{self, Envelope};
 use super::super::log::Entry;
-use super::super::testing::{Signer, TIME, body};
+use super::super::testing::{Signer, TIME, body, kept};
 use super::super::*;
-use super::{World, annotations};
+use super::{World, annotations, careless, until};
 use crate::reference::Digest;
 
 impl World {
@@ -22,7 +22,7 @@ impl World {
             Envelope { payload_type: statement::PAYLOAD_TYPE.to_owned(), payload: payload.to_vec(), signature };
         let mut bundle: Value =
             serde_json::from_str(&sigstore_bundle::encode(&envelope, &signer.public, None).unwrap()).unwrap();
-        let body = kept(&envelope, signer);
+        let body = kept(&envelope, &signer.public);
         bundle["verificationMaterial"]["tlogEntries"] = json!([self.entry(&self.log, &body)]);
         bundle
     }
@@ -66,25 +66,6 @@ impl World {
     }
 }
 
-/// What a log keeps of an envelope.
-fn kept(envelope: &Envelope, signer: &Signer) -> Vec<u8> {
-    let json = envelope.to_json().unwrap();
-    json!({
-        "apiVersion": "0.0.1",
-        "kind": "dsse",
-        "spec": {
-            "envelopeHash": { "algorithm": "sha256", "value": Digest::of(json.as_bytes()).hex() },
-            "payloadHash": { "algorithm": "sha256", "value": Digest::of(&envelope.payload).hex() },
-            "signatures": [{
-                "signature": STANDARD.encode(&envelope.signature),
-                "verifier": STANDARD.encode(signer.public.to_pem()),
-            }],
-        },
-    })
-    .to_string()
-    .into_bytes()
-}
-
 fn timestamp(entry: &Entry) -> Vec<u8> {
     let text = bundle::encode(entry).unwrap();
     let value: Value = serde_json::from_str(&text).unwrap();
@@ -106,6 +87,18 @@ fn with(mut bundle: Value, path: &str, value: Value) -> Value {
 fn without(mut bundle: Value, parent: &str, member: &str) -> Value {
     bundle.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(member).unwrap();
     bundle
+}
+
+/// Signatures under a checkpoint, of so many witnesses that are not known here.
+fn witnesses(count: usize) -> String {
+    format!("\u{2014} witness.test {}\n", STANDARD.encode([9; 70])).repeat(count)
+}
+
+/// The bundle with other signatures under its checkpoint, made of the log's own.
+fn witnessed(bundle: &Value, signatures: impl Fn(&str) -> String) -> Value {
+    let path = at("inclusionProof/checkpoint/envelope");
+    let (note, own) = bundle.pointer(&path).unwrap().as_str().unwrap().split_once("\n\n").unwrap();
+    with(bundle.clone(), &path, format!("{note}\n\n{}", signatures(own)).into())
 }
 
 fn found(bundle: &Value) -> Attached {
@@ -135,7 +128,7 @@ fn what_is_written_is_what_is_read() {
     let payload = world.statement(&world.annotated());
     let signature = world.owner.sign(&dsse::pae(statement::PAYLOAD_TYPE, &payload));
     let envelope = Envelope { payload_type: statement::PAYLOAD_TYPE.to_owned(), payload, signature };
-    let body = kept(&envelope, &world.owner);
+    let body = kept(&envelope, &world.owner.public);
     let (entry, proof) = (world.log.entry(&body), world.log.proof(&body));
     let subject = log::Subject {
         kind: log::Kind::Dsse,
@@ -167,11 +160,6 @@ fn tolerated() {
     let world = World::new();
     let good = world.good_bundle();
     let numbers = with(with(good.clone(), &at("logIndex"), json!(42)), &at("integratedTime"), json!(TIME));
-    let mut witnessed = good.clone();
-    let checkpoint = witnessed.pointer_mut(&at("inclusionProof/checkpoint/envelope")).unwrap();
-    let (note, own) = checkpoint.as_str().unwrap().split_once("\n\n").unwrap();
-    let witness = |name: &str| format!("\u{2014} {name} {}\n", STANDARD.encode([9; 70]));
-    *checkpoint = format!("{note}\n\n{}{own}{}", witness("one.test"), witness("two.test")).into();
     let mut strangers = good.clone();
     let entry = world.entry(&world.stranger, b"{}");
     strangers["verificationMaterial"]["tlogEntries"].as_array_mut().unwrap().insert(0, entry);
@@ -181,7 +169,8 @@ fn tolerated() {
     more["unknown"] = json!([1]);
     for (what, bundle) in [
         ("integers as numbers", numbers),
-        ("a checkpoint with two witnesses", witnessed),
+        ("a checkpoint with two witnesses", witnessed(&good, |own| witnesses(1) + own + &witnesses(1))),
+        ("a checkpoint with fifteen witnesses", witnessed(&good, |own| witnesses(15) + own)),
         ("a second log that is not trusted", strangers),
         ("members that are not known", more),
         ("no hint", without(good.clone(), "/verificationMaterial/publicKey", "hint")),
@@ -215,6 +204,59 @@ fn the_log_counts_as_far_as_policy_says() {
     world.refuses("broken though optional", &[found(&broken)], "log-invalid");
     world.policy.rekor = Rekor::Off;
     assert!(world.verify(&[found(&broken)]).unwrap().logged().is_none());
+}
+
+#[test]
+fn a_rotated_key_still_counts() {
+    let mut world = World::new();
+    world.policy.keys.insert(0, world.stranger.public.clone());
+    assert_eq!(world.verify(&[found(&world.good_bundle())]).unwrap().key_name(), "owner.pub");
+}
+
+#[test]
+fn of_two_logs_each_counts() {
+    let mut world = World::new();
+    world.policy.log_keys.insert(0, world.stranger.public.clone());
+    let good = world.good_bundle();
+    let verified = world.verify(&[found(&good)]).unwrap();
+    assert_eq!(verified.logged().unwrap().log(), world.log.public.fingerprint());
+    let body = STANDARD.decode(good.pointer(&at("canonicalizedBody")).unwrap().as_str().unwrap()).unwrap();
+    let other = with(good.clone(), "/verificationMaterial/tlogEntries/0", world.entry(&world.stranger, &body));
+    let verified = world.verify(&[found(&other)]).unwrap();
+    assert_eq!(verified.logged().unwrap().log(), world.stranger.public.fingerprint());
+    // All that the other log would sign, signed by this one.
+    let mut entry = world.stranger.entry(&body);
+    entry = world.log.stamp(entry);
+    let mut mixed = world.entry_of(&entry, &world.log, &body);
+    mixed["logId"]["keyId"] = json!(STANDARD.encode(world.stranger.public.fingerprint().as_bytes()));
+    let mixed = with(good, "/verificationMaterial/tlogEntries/0", mixed);
+    world.refuses("stamped by one log under the other's id", &[found(&mixed)], "log-invalid");
+}
+
+/// Base64 that only a careless parser reads, where it is signed as it is.
+#[test]
+fn careless_base64() {
+    let w = World::new();
+    let path = "/dsseEnvelope/signatures/0/sig";
+    let sig = |bundle: &Value| bundle.pointer(path).unwrap().as_str().unwrap().to_owned();
+    let padded = until(|| w.good_bundle(), |bundle| sig(bundle).ends_with('='));
+    for (defect, text) in careless(&sig(&padded)) {
+        let bundle = with(padded.clone(), path, json!(text));
+        w.refuses(&format!("sig's {defect}"), &[found(&bundle)], "malformed-signature");
+    }
+    let good = w.good_bundle();
+    let body = STANDARD.decode(good.pointer(&at("canonicalizedBody")).unwrap().as_str().unwrap()).unwrap();
+    // White space makes it as long as it has to be.
+    let body = [&body[..], &b"   "[body.len() % 3..], b" "].concat();
+    for (defect, text) in careless(&STANDARD.encode(&body)) {
+        let mut entry = w.log.entry(&body);
+        entry.body.clone_from(&text);
+        let mut entry = w.entry_of(&w.log.stamp(entry), &w.log, &body);
+        entry["canonicalizedBody"] = json!(text);
+        let bundle = with(good.clone(), "/verificationMaterial/tlogEntries/0", entry);
+        let message = w.refuses(&format!("body's {defect}, stamped"), &[found(&bundle)], "log-invalid");
+        assert!(message.contains("its body does not have"), "{defect}: {message}");
+    }
 }
 
 #[test]
@@ -448,6 +490,8 @@ fn bad_log_entries() {
                 json!(w.stranger.checkpoint(2, &read(&at("inclusionProof/rootHash")))),
             ),
         ),
+        ("two witnesses, and not the log", witnessed(&good, |_| witnesses(2))),
+        ("the log after sixteen witnesses", witnessed(&good, |own| witnesses(16) + own)),
         ("checkpoint of another root", set("inclusionProof/checkpoint/envelope", json!(w.log.checkpoint(2, &[7; 32])))),
         ("checkpoint too long", set("inclusionProof/checkpoint/envelope", json!("x".repeat(20_000)))),
         ("time changed", set("integratedTime", json!("1"))),

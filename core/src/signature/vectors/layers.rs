@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
+use serde_json::{Value, json};
 
 use super::super::log::Entry;
 use super::super::testing::{self, Signer, TIME};
 use super::super::*;
-use super::{World, annotations};
+use super::{World, annotations, careless, padded, until};
 use crate::reference::Digest;
 
 impl World {
@@ -78,6 +79,15 @@ impl World {
         let text = change(layer.bundle().unwrap().to_owned());
         layer.annotations.insert(bundle::ANNOTATION.to_owned(), text);
         layer
+    }
+
+    /// The good layer with one member of its bundle replaced.
+    fn with_bundle_member(&self, path: &str, value: &Value) -> Layer {
+        self.with_bundle_text(|text| {
+            let mut bundle: Value = serde_json::from_str(&text).unwrap();
+            *bundle.pointer_mut(path).unwrap() = value.clone();
+            bundle.to_string()
+        })
     }
 
     /// The good layer with its log entry changed, and not signed anew.
@@ -257,6 +267,40 @@ fn a_rotated_key_still_counts() {
 }
 
 #[test]
+fn of_two_logs_each_counts() {
+    let mut world = World::new();
+    world.policy.log_keys.insert(0, world.stranger.public.clone());
+    assert_eq!(world.verify_layers(&[world.good()]).unwrap().logged().unwrap().log(), world.log.public.fingerprint());
+    let other = world.with_entry(|entry| {
+        entry.log_id = world.stranger.public.fingerprint().to_string();
+        *entry = world.stranger.stamp(entry.clone());
+    });
+    let verified = world.verify_layers(&[other]).unwrap();
+    assert_eq!(verified.logged().unwrap().log(), world.stranger.public.fingerprint());
+    let mixed = world.with_entry(|entry| {
+        entry.log_id = world.stranger.public.fingerprint().to_string();
+        *entry = world.log.stamp(entry.clone());
+    });
+    world.refuses_layers("stamped by one log under the other's id", &[mixed], "log-invalid");
+}
+
+/// White space is free in what is signed, as it is for cosign 2.5, cosign 3.1 and Podman: the signature covers it, and
+/// no parser reads another meaning from it.
+#[test]
+fn tolerated() {
+    let w = World::new();
+    for (what, layer) in [
+        ("a payload signed with a newline at its end", w.signed(&(w.payload() + "\n"))),
+        ("a bundle as long as one may be", w.with_bundle_text(|text| padded(&text, bundle::MAX_LEN))),
+        ("a body as long as one may be", w.with_body(|body| padded(&body, log::MAX_BODY_LEN))),
+    ] {
+        if let Err(error) = w.verify_layers(&[layer]) {
+            panic!("{what}: {error}");
+        }
+    }
+}
+
+#[test]
 fn bad_payloads_and_signatures() {
     let w = World::new();
     let at = |kind, layer| (kind, layer);
@@ -326,6 +370,12 @@ fn bad_payloads_and_signatures() {
     ]);
     for (defect, (kind, layer)) in vectors {
         w.refuses_layers(defect, &[layer], kind);
+    }
+    let good = until(|| w.good(), |layer| layer.signature().unwrap().ends_with('='));
+    for (defect, text) in careless(good.signature().unwrap()) {
+        let mut layer = good.clone();
+        layer.annotations.insert(SIGNATURE_ANNOTATION.to_owned(), text);
+        w.refuses_layers(&format!("signature's {defect}"), &[layer], "malformed-signature");
     }
     w.refuses_layers("no signature", &[], "no-signature");
 }
@@ -482,6 +532,62 @@ fn bad_log_entries() {
         ("body empty", w.with_body(|_| String::new()), "log-invalid"),
     ] {
         w.refuses_layers(defect, &[layer], kind);
+    }
+}
+
+/// What is no entry at all, and by which words each is told from the others.
+#[test]
+fn malformed_log_entries() {
+    let w = World::new();
+    let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
+    let list = |entry: &Entry| json!([entry.body, entry.integrated_time, entry.log_index, entry.log_id]);
+    let entry = bundle::decode(w.good().bundle().unwrap()).unwrap();
+    for (defect, layer, words) in [
+        (
+            "oversized",
+            w.with_bundle_text(|text| padded(&text, bundle::MAX_LEN + 1)),
+            "131073 bytes are more than the 131072 allowed",
+        ),
+        (
+            "nested too deep",
+            w.with_bundle_text(|text| text.replacen('{', &format!("{{\"x\":{deep},"), 1)),
+            "nested too deep",
+        ),
+        (
+            "body oversized",
+            w.with_body(|body| padded(&body, log::MAX_BODY_LEN + 1)),
+            "65537 bytes are more than the 65536 allowed",
+        ),
+        ("timestamp a number", w.with_bundle_member("/SignedEntryTimestamp", &json!(1)), "invalid type: integer"),
+        ("body null", w.with_bundle_member("/Payload/body", &Value::Null), "invalid type: null"),
+        ("Payload a list", w.with_bundle_member("/Payload", &list(&entry)), "invalid type: sequence"),
+    ] {
+        let message = w.refuses_layers(defect, &[layer], "log-invalid");
+        assert!(message.contains(words), "{defect}: {message}");
+    }
+    let timestamp = |layer: &Layer| {
+        let bundle: Value = serde_json::from_str(layer.bundle().unwrap()).unwrap();
+        bundle["SignedEntryTimestamp"].as_str().unwrap().to_owned()
+    };
+    let good = until(|| w.good(), |layer| timestamp(layer).ends_with('='));
+    for (defect, text) in careless(&timestamp(&good)) {
+        let mut layer = good.clone();
+        let bundle = layer.bundle().unwrap().replacen(&timestamp(&good), &text, 1);
+        layer.annotations.insert(bundle::ANNOTATION.to_owned(), bundle);
+        let message = w.refuses_layers(&format!("timestamp's {defect}"), &[layer], "log-invalid");
+        assert!(message.contains("SignedEntryTimestamp"), "{defect}: {message}");
+    }
+    // White space makes the body as long as it has to be, and the log has signed the text as it is.
+    for at in 0..2 {
+        let layer = w.with_entry(|entry| {
+            let body = String::from_utf8(STANDARD.decode(&entry.body).unwrap()).unwrap();
+            let length = body.len().next_multiple_of(3) + 1;
+            let (_, text) = careless(&STANDARD.encode(padded(&body, length)))[at].clone();
+            entry.body = text;
+            *entry = w.log.stamp(entry.clone());
+        });
+        let message = w.refuses_layers("body's base64 careless, stamped", &[layer], "log-invalid");
+        assert!(message.contains("its body does not have"), "{at}: {message}");
     }
 }
 

@@ -1,5 +1,7 @@
 //! Users' directories with files in them, and what is made of these.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use tagship_core::explain::Explain;
 
 use super::*;
@@ -106,6 +108,24 @@ fn a_key_that_cannot_be_used_is_an_error_of_the_configuration() {
         let error = with(verify).unwrap_err();
         assert_eq!(error.kind(), "bad-public-key", "{verify}");
         assert!(error.to_string().contains(words) && error.hint().is_some(), "{error}");
+    }
+}
+
+/// The files are judged as they are: tests make none that only root could have written.
+#[test]
+fn a_key_that_others_can_write_is_named_with_its_place_in_the_configuration() {
+    let user = User::with(&[("own.pub", &PublicKey::public_log().to_pem())]);
+    let own = user.temp.path().join("config/own.pub");
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o666)).unwrap();
+    for (key, verify) in [
+        ("verify.keys", format!("keys: [{}]", own.display())),
+        ("verify.rekor-keys", format!("keys: [/k/good.pub], rekor-keys: [{}]", own.display())),
+    ] {
+        let text = format!("image: a.example/b\nservices: [web]\nverify: {{{verify}}}");
+        fs::write(user.temp.path().join("config/app.yaml"), text).unwrap();
+        let error = user.load().unwrap_err();
+        assert_eq!(error.kind(), "not-root-owned", "{key}");
+        assert!(error.to_string().contains(&format!("`{key}`")) && error.hint().is_some(), "{error}");
     }
 }
 

@@ -62,7 +62,10 @@ fn was(change: impl FnOnce(&mut Facts)) -> Recorded {
 #[test]
 fn what_cannot_work_is_refused_by_name() {
     type Change = fn(&mut Facts);
-    let cases: [(&str, Change); 7] = [
+    let cases: [(&str, Change); 8] = [
+        ("service-pod", |web| {
+            web.unit.pod = ["podman", "pod", "create", "--exit-policy=stop"].map(String::from).into()
+        }),
         ("service-unknown", |web| web.unit.load = "not-found".into()),
         ("service-masked", |web| web.unit.load = "masked".into()),
         ("service-invalid", |web| web.unit.load = "bad-setting".into()),
@@ -75,6 +78,53 @@ fn what_cannot_work_is_refused_by_name() {
         let failure = refused(change);
         assert_eq!((failure.kind.as_str(), failure.service.as_ref().map(ServiceName::as_str)), (kind, Some("web")));
         assert!(failure.hint.is_some(), "{kind}");
+    }
+}
+
+#[test]
+fn a_pod_must_outlive_its_containers() {
+    for (command, ends) in [
+        ("podman pod create --exit-policy=stop --replace", true),
+        ("podman pod create --exit-policy stop", true),
+        ("podman pod create --exit-policy=continue --exit-policy=stop", true),
+        ("podman pod create --exit-policy=stop --exit-policy=continue", false),
+        ("podman pod create --exit-policy=stop --exit-policy continue", false),
+        ("podman pod create", false),
+        ("", false),
+    ] {
+        let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+        assert_eq!(ends_with_its_last(&words), ends, "{command:?}");
+    }
+}
+
+#[test]
+fn units_between_services_are_followed() {
+    let settings = settings();
+    let judged = |ties: &[(&str, &str)]| {
+        let (mut web, worker) = (good(&settings, "web"), good(&settings, "worker"));
+        for (unit, takes) in ties.iter().map(|(unit, takes)| ((*unit).to_owned(), (*takes).to_owned())) {
+            match unit.as_str() {
+                "web.service" => web.unit.coupled.push(takes),
+                _ => web.unit.beyond.entry(unit).or_default().push(takes),
+            }
+        }
+        record(&settings, RecordedGoal::PutBack, &[web, worker]).map(|_| ()).map_err(|failure| failure.reason)
+    };
+    let refused = |way: &str| Err(format!("a restart of web restarts or stops worker, too{way}"));
+    for (ties, expected) in [
+        (&[("web.service", "app.target")][..], Ok(())),
+        (&[("web.service", "app.target"), ("app.target", "worker.service")], refused(", by way of app.target")),
+        (
+            &[("web.service", "a.target"), ("a.target", "b.target"), ("b.target", "worker.service")],
+            refused(", by way of b.target"),
+        ),
+        // What nobody takes along does not count, and a circle ends.
+        (&[("web.service", "a.target"), ("b.target", "worker.service")], Ok(())),
+        (&[("web.service", "a.target"), ("a.target", "b.target"), ("b.target", "a.target")], Ok(())),
+        (&[("web.service", "a.target"), ("a.target", "web.service")], Ok(())),
+        (&[("web.service", "worker.service"), ("web.service", "a.target")], refused("")),
+    ] {
+        assert_eq!(judged(ties), expected, "{ties:?}");
     }
 }
 

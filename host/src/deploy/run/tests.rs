@@ -16,7 +16,7 @@ use super::*;
 use crate::{
     config::{Missing, ServiceName},
     deploy::{ContainerFacts, ContainerId, HealthState, Leave, Left, LocalName, Pulled, Room, UnitFacts, Wanted, Was},
-    testing::{Signer, Silent, digest, image_of, repository, settings},
+    testing::{Signer, digest, image_of, repository, settings, world::Silent},
 };
 
 /// The engine cannot be reached.
@@ -255,7 +255,8 @@ fn candidate(key: &Signer, digest: Digest) -> Candidate {
 }
 
 fn ground<'a>(host: &'a Host, settings: &'a Settings) -> Ground<'a, Host, Host, Host> {
-    Ground { settings, units: host, store: host, containers: host, report: host, stop: &host.stop }
+    static NOTHING: BTreeSet<ImageId> = BTreeSet::new();
+    Ground { settings, units: host, store: host, containers: host, revoked: &NOTHING, report: host, stop: &host.stop }
 }
 
 struct Scene {
@@ -458,6 +459,23 @@ async fn what_a_deploy_recorded_can_be_put_back_and_again() {
     assert_eq!(scene.host.now(), [scene.old.clone(), scene.old.clone()]);
     let second = scene.host.state().entry.clone().unwrap();
     assert_eq!(second.services[0].image.as_ref(), Some(&scene.new));
+}
+
+#[tokio::test]
+async fn told_to_stop_before_anything_began_it_does_nothing() {
+    let scene = Scene::new();
+    scene.deploy().await;
+    let first = scene.host.state().entry.clone().unwrap();
+    scene.host.stop.ask();
+    scene.host.state().log.clear();
+    scene.host.state().saved.clear();
+    let ended = put_back(&ground(&scene.host, &scene.settings), &mut Disk(&scene.host), &first).await;
+    let left: Vec<Left> = ended.services.iter().map(|service| service.state).collect();
+    assert_eq!((ended.verdict, ended.cause.unwrap().kind.as_str()), (Verdict::Interrupted, "interrupted"));
+    assert_eq!(left, [Left::Untouched, Left::Untouched]);
+    assert_eq!(scene.deploy().await.verdict, Verdict::Interrupted);
+    let state = scene.host.state();
+    assert!(state.log.is_empty() && state.saved.is_empty(), "{:?} {:?}", state.log, state.saved);
 }
 
 #[tokio::test]

@@ -46,6 +46,8 @@ pub(super) struct Past<'a> {
     pub(super) moments: &'a [ImageId],
     /// How often something happened that interrupts: a crash, a stop, an outage of the engine.
     pub(super) troubles: usize,
+    /// Whether anybody asked to go back.
+    pub(super) went_back: bool,
     pub(super) registry_failed: bool,
     pub(super) engine_failed: bool,
     /// Whether an image was ever sick.
@@ -89,6 +91,9 @@ impl Asked {
             Form::Unsigned => undone || hindered || refused && kind == "no-signature",
             Form::Foreign => undone || hindered || refused && kind == "foreign-signature",
             Form::OtherVersion => undone || hindered || refused && kind == "tag-mismatch",
+            Form::Back => undone || hindered || self.was_tried(status, past) && !matches!(kind, "downgrade" | "held"),
+            Form::BackUnsigned => undone || hindered || refused && kind == "request-unsigned",
+            Form::BackForeign => undone || hindered || refused && kind == "request-signature",
             Form::Broken | Form::Nameless => refused && kind == "request-invalid",
             Form::Misnamed | Form::Unnamed => refused && kind == "request-name",
             Form::Thing => refused && kind == "not-a-file",
@@ -124,6 +129,8 @@ impl Asked {
                 .versions
                 .iter()
                 .any(|(tag, image)| newer_request(tag, &self.tag).is_gt() && past.moments.contains(image)),
+            // Somebody went back to another version on purpose.
+            (Outcome::Refused, "held") => past.went_back,
             (Outcome::Refused, "rejected") => (past.sick)(&self.image),
             _ => false,
         }

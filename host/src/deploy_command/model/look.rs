@@ -13,7 +13,7 @@ use tagship_core::{
 };
 
 use super::{
-    Plain, VERSIONS,
+    Form, Plain, VERSIONS,
     asked::{Asked, Past},
     play::{Model, incumbent, version_name},
 };
@@ -75,6 +75,7 @@ impl Model {
         let past = Past {
             moments: &moments,
             troubles: self.troubles,
+            went_back: self.went_back(),
             registry_failed: self.registry_failed,
             engine_failed: self.engine_failed,
             sick: &|image| self.sick.contains(image),
@@ -84,6 +85,11 @@ impl Model {
         self.asked[at].judge(&status, &past);
         self.asked[at].answer = Some(text);
         self.asked[at].outcome = Some(status.outcome);
+    }
+
+    /// Whether anybody asked to go back: it may be done before it is answered.
+    fn went_back(&self) -> bool {
+        self.asked.iter().flat_map(|asked| &asked.files).any(|file| file.form == Form::Back)
     }
 
     fn look_at_plain_answer(&self, bytes: &[u8]) {
@@ -137,7 +143,7 @@ impl Model {
 
     /// What is remembered of a request last is what was answered.
     fn look_at_history(&self, state: &StateDir) {
-        let (verdicts, damaged) = History::verdicts(state, usize::MAX).unwrap();
+        let (verdicts, damaged, _) = History::verdicts(state, usize::MAX).unwrap();
         assert_eq!(damaged, 0);
         for asked in &self.asked {
             let last = verdicts.iter().rev().find(|verdict| verdict.status.request == Some(asked.id));

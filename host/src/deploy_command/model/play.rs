@@ -52,12 +52,19 @@ static RELEASED: LazyLock<Released> = LazyLock::new(|| {
         let foreign = format!("foreign {name}");
         signatures.push((digest(&foreign), signed(&stranger, version, &foreign)));
     }
-    Released { settings: settings(&key, Path::new("/")), signatures }
+    Released { settings: settings(&key, Path::new("/")), signatures, key, stranger }
 });
 
 struct Released {
     settings: Settings,
     signatures: Vec<(Digest, Attached)>,
+    key: Signer,
+    stranger: Signer,
+}
+
+fn signed(request: &Request, by: &Signer) -> String {
+    let bytes = request.encode_signed(|message| Ok::<_, std::convert::Infallible>(by.sign(message)));
+    String::from_utf8(bytes.unwrap()).unwrap()
 }
 
 /// What a killed companion unwinds with.
@@ -280,16 +287,21 @@ impl Model {
             digest,
             commit: None,
             run: None,
-            not_after: if form == Form::Late { Timestamp::UNIX_EPOCH } else { Timestamp::MAX },
+            not_after: match form {
+                Form::Late => Timestamp::UNIX_EPOCH,
+                _ => Timestamp::now() + Duration::from_secs(60 * 60),
+            },
             boot: match form {
                 Form::OtherBoot => "ffffffff-0000-4000-8000-00000000000f".parse().unwrap(),
                 _ => BootId::current().unwrap(),
             },
-            rollback: false,
+            rollback: matches!(form, Form::Back | Form::BackUnsigned | Form::BackForeign),
         };
         let text = match form {
             Form::Broken => format!("{name}\nRequest: {id}\n"),
             Form::Nameless | Form::Nobody => "?".to_owned(),
+            Form::Back => signed(&request, &RELEASED.key),
+            Form::BackForeign => signed(&request, &RELEASED.stranger),
             _ => String::from_utf8(request.encode()).unwrap(),
         };
         let file = match form {

@@ -14,13 +14,20 @@ impl Place {
         place
     }
 
-    fn lose(&self) {
+    pub(super) fn lose(&self) {
         fs::remove_file(self.temp.path().join("state/trust.json")).unwrap();
     }
 
     /// A service runs an image that nobody deployed here.
-    fn runs(&self, service: &str, name: &str) {
+    pub(super) fn runs(&self, service: &str, name: &str) {
         self.world.state().runs.insert(service.parse().unwrap(), (image_of(digest(name)), 1000));
+    }
+
+    /// A service was stopped on purpose, and its name stands for this image.
+    fn rests(&self, service: &str, name: &str) {
+        let mut state = self.world.state();
+        state.runs.remove(&service.parse().unwrap());
+        state.names.insert(format!("localhost/app:{service}"), image_of(digest(name)));
     }
 
     fn mark(&self) -> Option<String> {
@@ -172,17 +179,31 @@ async fn of_several_versions_the_highest_that_verifies_counts_and_none_of_them_r
 
 #[tokio::test]
 async fn what_is_unwell_or_not_everywhere_raises_the_mark_and_was_not_proven() {
-    for case in ["sick", "stopped"] {
+    for case in ["sick", "stopped with another"] {
         let place = Place::lost_after(&["v0.2.0"]).await;
         let running = place.world.running().unwrap();
         match case {
             "sick" => drop(place.world.state().sick.insert(running)),
-            _ => drop(place.world.state().runs.remove(&"worker".parse().unwrap())),
+            _ => place.rests("worker", "v0.1.0"),
         }
         place.world.release(&place.key, "v0.1.0");
         assert_eq!(place.ask("v0.1.0", digest("v0.1.0")).await.kind.as_str(), "downgrade", "{case}");
         assert!(place.history().running().is_none(), "{case}");
     }
+}
+
+#[tokio::test]
+async fn a_service_that_is_stopped_and_would_run_the_same_keeps_nothing_from_being_known() {
+    let place = Place::lost_after(&["v0.2.0"]).await;
+    place.rests("worker", "v0.2.0");
+    place.world.release(&place.key, "v0.1.0");
+    assert_eq!(place.ask("v0.1.0", digest("v0.1.0")).await.kind.as_str(), "downgrade");
+    assert_eq!(place.history().running().unwrap().release.tag, tag("v0.2.0"));
+
+    let place = Place::restored().await;
+    place.rests("worker", "v0.2.0");
+    assert_eq!(place.ask("v0.1.5", digest("v0.1.5")).await.kind.as_str(), "downgrade");
+    assert_eq!(place.mark().as_deref(), Some("v0.2.0"));
 }
 
 #[tokio::test]
@@ -206,4 +227,90 @@ async fn damaged_state_is_not_taken_for_lost() {
     place.put(request.id, &request.encode());
     assert!(matches!(place.run().await, Err(CommandError::State(_))));
     assert!(place.world.state().marks.is_empty());
+}
+
+impl Place {
+    /// A host whose state is of the first version, from a backup, while the second one runs.
+    async fn restored() -> Self {
+        let place = Place::new();
+        place.deploy("v0.1.0").await;
+        let (kept, state) = (place.temp.path().join("backup.json"), place.temp.path().join("state/trust.json"));
+        fs::copy(&state, &kept).unwrap();
+        place.deploy("v0.2.0").await;
+        fs::copy(&kept, &state).unwrap();
+        assert_eq!(place.mark().as_deref(), Some("v0.1.0"));
+        place.world.release(&place.key, "v0.1.5");
+        place
+    }
+}
+
+#[tokio::test]
+async fn a_state_from_a_backup_lets_nothing_below_what_runs_be_deployed() {
+    let place = Place::restored().await;
+    let (said, status) = place.logged("v0.1.5").await;
+    assert_eq!((status.outcome, status.kind.as_str()), (Outcome::Refused, "downgrade"), "{}", status.reason);
+    assert!(said.len() == 1 && said[0].contains("ends with v0.1.0, and v0.2.0 runs, signed"), "{said:?}");
+    let told = place.world.state().marks.clone();
+    assert_eq!((told.len(), told[0].by, told[0].previous.as_ref().unwrap().tag.as_str()), (1, By::Companion, "v0.1.0"));
+    assert_eq!(place.world.running(), Some(image_of(digest("v0.2.0"))));
+    let (said, status) = place.logged("v0.2.0").await;
+    assert_eq!((status.outcome, said.len()), (Outcome::Unchanged, 0), "{}", status.reason);
+}
+
+#[tokio::test]
+async fn what_was_not_proven_everywhere_raises_no_mark() {
+    type Runs = fn(&Place);
+    let cases: [(&str, Runs); 5] = [
+        ("one is stopped, with another", |place| place.rests("worker", "v0.1.0")),
+        ("one service runs another", |place| place.runs("web", "v0.1.0")),
+        ("one is unwell", |place| {
+            place.world.state().sick.insert(image_of(digest("v0.2.0")));
+        }),
+        ("it is unsigned", |place| {
+            place.world.state().signatures.remove(&digest("v0.2.0"));
+        }),
+        ("it is older", |place| {
+            place.world.release(&place.key, "v0.0.1");
+            place.runs("web", "v0.0.1");
+            place.runs("worker", "v0.0.1");
+        }),
+    ];
+    for (defect, change) in cases {
+        let place = Place::restored().await;
+        change(&place);
+        let (_, status) = place.logged("v0.1.5").await;
+        assert_eq!(status.outcome, Outcome::Deployed, "{defect}: {}", status.reason);
+        assert!(place.world.state().marks.is_empty(), "{defect}");
+    }
+}
+
+#[tokio::test]
+async fn the_operator_goes_back_with_a_state_from_a_backup_and_no_registry() {
+    let place = Place::restored().await;
+    place.world.state().registry_down = true;
+    assert_eq!(place.go_back(Some("v0.1.0")).await.unwrap().outcome, Outcome::Deployed);
+}
+
+/// The backup is from after the operator went back to what was never verified: nothing that was proven runs by its word.
+#[tokio::test]
+async fn a_backup_of_a_state_without_a_proven_version_lets_nothing_below_what_runs_be_deployed() {
+    for later in [true, false] {
+        let place = Place::new();
+        for service in ["web", "worker"] {
+            place.runs(service, "built here");
+        }
+        place.deploy("v0.1.0").await;
+        assert_eq!(place.go_back(None).await.unwrap().outcome, Outcome::Deployed);
+        let (kept, state) = (place.temp.path().join("backup.json"), place.temp.path().join("state/trust.json"));
+        fs::copy(&state, &kept).unwrap();
+        if later {
+            place.deploy("v0.2.0").await;
+        }
+        fs::copy(&kept, &state).unwrap();
+        assert!(place.history().running().is_none());
+        place.world.release(&place.key, "v0.1.5");
+        let (said, status) = place.logged("v0.1.5").await;
+        let (kind, lines) = if later { ("downgrade", 1) } else { ("deployed", 0) };
+        assert_eq!((status.kind.as_str(), said.len()), (kind, lines), "{said:?}: {}", status.reason);
+    }
 }

@@ -80,6 +80,7 @@ impl Place {
             was: if found.is_some() { Was::Running } else { Was::Absent },
             enablement: "generated".into(),
             own_healthcheck: false,
+            revoked: false,
             container: None,
             image: found.map(image),
         };
@@ -102,7 +103,8 @@ impl Place {
 
     fn save(&self, asked: &str, entry: &InFlight) {
         let (asked, started) = (tag(asked), Timestamp::UNIX_EPOCH);
-        let current = Current { request: None, asked, release: None, started, entry: None, verdict: None };
+        let current =
+            Current { request: None, postponed: false, asked, release: None, started, entry: None, verdict: None };
         let mut journal = Journal::open(self.dir.clone()).unwrap();
         journal.begin(current).unwrap();
         journal.save(entry).unwrap();

@@ -234,7 +234,7 @@ impl Explain for PolicyError {
             Self::Interrupted => None,
             Self::Unproven(unproven) | Self::Unwritten(unproven) => unproven.hint(),
             Self::Restored(error) => error.hint(),
-            Self::NotRestored { .. } => Some("put these back by hand: `tagship-host policy APP` shows what Podman reads now".into()),
+            Self::NotRestored { .. } => Some("put these back by hand; without `--write` and `--no-check` the command shows what Podman reads now".into()),
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use std::{
     ffi::OsStr,
-    fs::{self, File},
+    fs,
     io::{self, Read},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
@@ -19,6 +19,7 @@ use super::{
     document,
     plan::{Found, Plan},
 };
+use crate::config;
 
 pub(super) const POLICY: &str = "policy.json";
 pub(super) const REGISTRIES: &str = "registries.d";
@@ -140,18 +141,17 @@ fn read(path: &Path) -> Result<Option<String>, PolicyError> {
     text(path).map_err(|source| PolicyError::Read { path: path.to_owned(), source })
 }
 
-/// The same, for who knows better what it was read for.
+/// The same, for who knows better what it was read for. What is no regular file may never end, or never begin.
 pub(super) fn text(path: &Path) -> io::Result<Option<String>> {
-    // What is no regular file may never end, or never begin.
-    match fs::metadata(path) {
+    let no_file = || io::Error::new(NO_FILE, "it is no regular file");
+    let file = match config::open(path) {
+        Ok(file) => file.ok_or_else(no_file)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
-        Ok(found) if !found.is_file() => return Err(io::Error::new(NO_FILE, "it is no regular file")),
-        Ok(_) => {}
-    }
+    };
     let mut text = String::new();
     let limit = document::LARGEST as u64;
-    File::open(path)?.take(limit + 1).read_to_string(&mut text)?;
+    file.take(limit + 1).read_to_string(&mut text)?;
     if text.len() > document::LARGEST {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {limit} bytes")));
     }

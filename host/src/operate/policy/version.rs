@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use tagship_core::explain::Explain;
+
+use super::judge::Unproven;
+
 /// A version, as far as the rules depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(u32, u32);
@@ -29,6 +33,29 @@ impl fmt::Display for Version {
     }
 }
 
+/// A Podman that may refuse every image under such a policy, and was not tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this is Podman {0}, which may be built without sigstore signatures, and then refuses every image; --check tries it"
+)]
+pub struct Doubt(Version);
+
+impl Doubt {
+    pub(super) fn of(version: Version) -> Option<Self> {
+        (version < Version::SURE).then_some(Self(version))
+    }
+}
+
+impl Explain for Doubt {
+    fn kind(&self) -> &'static str {
+        Unproven::Disabled.kind()
+    }
+
+    fn hint(&self) -> Option<String> {
+        Unproven::Disabled.hint()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,6 +73,16 @@ mod tests {
         let sorted = [Version(3, 4), Version::FIRST, Version(4, 3), Version::SURE, Version::LISTS, Version(5, 10)];
         assert!(sorted.is_sorted());
         assert_eq!(Version::LISTS.to_string(), "5.2");
+    }
+
+    #[test]
+    fn an_untried_podman_is_doubted_where_its_number_does_not_tell() {
+        for old in [Version(3, 4), Version::FIRST, Version(4, 3)] {
+            let doubt = Doubt::of(old).unwrap();
+            assert!(doubt.to_string().contains(&format!("Podman {old}")), "{doubt}");
+            assert!(doubt.hint().unwrap().contains("Debian 12"), "{old}");
+        }
+        assert_eq!([Version::SURE, Version(5, 4)].map(Doubt::of), [None; 2]);
     }
 
     #[test]

@@ -206,7 +206,7 @@ impl Step {
                     now if now == *before => Ok(()),
                     Some(now) if now == *wrote => match back {
                         Some(back) => flush(&back.put()?),
-                        None => fs::remove_file(path),
+                        None => fs::remove_file(path).and_then(|()| flush(path.parent().unwrap_or(Path::new("/")))),
                     },
                     _ => Err(changed()),
                 }
@@ -226,7 +226,8 @@ impl Step {
                     return Err(changed());
                 }
                 names.iter().try_for_each(fs::remove_file)?;
-                fs::remove_dir(path)
+                fs::remove_dir(path)?;
+                flush(path.parent().unwrap_or(Path::new("/")))
             }
         }
     }

@@ -1,0 +1,50 @@
+//! What whoever asks is told while the state cannot be read: nothing is decided then, and nothing written over.
+
+use jiff::Timestamp;
+use tagship_core::{
+    explain::Explain,
+    handoff::status::{Outcome, Status},
+};
+
+use crate::{
+    desk,
+    history::History,
+    inbox::{Inbox, InboxError},
+    journal::Journal,
+    report,
+    state_dir::{StateDir, StateError},
+};
+
+/// Tells all who wait, and who come meanwhile, that the state cannot be read.
+pub(super) async fn turn_away(inbox: &Inbox, error: &StateError) -> Result<(), InboxError> {
+    inbox.work(|_, _| async { Status { finished: Some(Timestamp::now()), ..desk::refusal(error) } }).await
+}
+
+/// Answers what an earlier run left in the middle while the state that ending it takes is damaged: with its verdict,
+/// where what can be read has one, else that it will be ended later.
+pub(super) fn postpone_interrupted(inbox: &Inbox, state: StateDir, error: &StateError) -> Result<(), InboxError> {
+    let last = History::open(&state).ok().and_then(|history| history.last().map(|last| last.status.clone()));
+    let mut journal = Journal::open(state).ok();
+    let mut first = Ok(());
+    for arrival in inbox.interrupted() {
+        let id = Some(arrival.id());
+        let current = journal.as_ref().and_then(Journal::current).filter(|current| current.request == id);
+        let verdict = current.and_then(|current| current.verdict.clone());
+        let verdict = verdict.or_else(|| last.clone().filter(|last| last.request == id));
+        let status = verdict.unwrap_or_else(|| {
+            // Before it is told, or whoever ends it would give the request a second verdict.
+            if let Some(Err(error)) = journal.as_mut().map(|journal| journal.postpone(id)) {
+                report::error(&error);
+            }
+            Status { finished: Some(Timestamp::now()), ..ended_later(error) }
+        });
+        first = first.and(inbox.answer(&arrival, status));
+    }
+    first
+}
+
+/// What is said of an interrupted deploy that cannot be ended now.
+pub(super) fn ended_later(error: &dyn Explain) -> Status {
+    let reason = format!("the deploy was interrupted, and will be ended later: {}", desk::refusal(error).reason);
+    Status::new(Outcome::Interrupted, error.kind(), &reason)
+}

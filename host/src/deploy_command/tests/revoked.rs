@@ -1,0 +1,162 @@
+//! What a key signed that the administrator has revoked since.
+
+use tagship_core::signature::PublicKey;
+
+use super::*;
+use crate::config::RootFile;
+
+impl Place {
+    /// Another key signs from now on. The old one is on the administrator's list, or only not trusted any more.
+    fn rekeyed(&mut self, revoked: bool) -> Signer {
+        let old = std::mem::replace(&mut self.key, Signer::new());
+        let file = |key: &Signer| RootFile::for_test("/etc/app.pub", key.public.to_pem().as_bytes());
+        self.settings.verify.keys = vec![file(&self.key)];
+        let listed = PublicKey::from_pem("/etc/old.pub", old.public.to_pem().as_bytes()).unwrap();
+        self.settings.verify.revoked_keys = if revoked { vec![listed] } else { vec![] };
+        old
+    }
+
+    fn runs_old(&self, service: &str) -> bool {
+        let runs = self.world.state().runs.get(&service.parse().unwrap()).cloned();
+        runs.is_some_and(|(image, _)| image == image_of(digest("v0.1.0")))
+    }
+
+    fn old_runs(&self) -> bool {
+        self.runs_old("web") && self.runs_old("worker")
+    }
+}
+
+#[tokio::test]
+async fn a_rotated_key_still_restores_and_a_revoked_one_does_not() {
+    for revoked in [false, true] {
+        let mut place = Place::new();
+        place.deploy("v0.1.0").await;
+        place.rekeyed(revoked);
+        let sick = place.world.release(&place.key, "v0.2.0");
+        place.world.state().sick.insert(image_of(sick));
+        let status = place.ask("v0.2.0", sick).await;
+        let expected = if revoked { Outcome::Failed } else { Outcome::RolledBack };
+        assert_eq!(status.outcome, expected, "{}", status.reason);
+        // The first service was replaced and could not come back; the second one's turn had not come.
+        assert_eq!(place.runs_old("web"), !revoked);
+        assert!(place.runs_old("worker"));
+        let names = place.world.state().names.clone();
+        assert_eq!(names.contains_key("localhost/app:web"), !revoked, "{names:?}");
+        // Nobody is blamed where nothing came back to show that it was not the host.
+        assert_eq!(place.ask("v0.2.0", sick).await.kind.as_str() == "rejected", !revoked);
+    }
+}
+
+#[tokio::test]
+async fn what_a_revoked_key_signed_goes_on_until_something_else_is_deployed() {
+    let mut place = Place::new();
+    place.deploy("v0.1.0").await;
+    let old = place.rekeyed(true);
+    place.run().await.unwrap();
+    assert!(place.old_runs());
+    // Refused before anything is touched, and under its name where the signature says whose it is.
+    let status = place.ask("v0.1.0", digest("v0.1.0")).await;
+    assert_eq!(status.outcome, Outcome::Refused);
+    assert!(place.old_runs());
+    let newer = place.world.release(&old, "v0.1.1");
+    assert_eq!(place.ask("v0.1.1", newer).await.outcome, Outcome::Refused);
+    place.deploy("v0.2.0").await;
+    let status = place.go_back(Some("v0.1.0")).await.unwrap();
+    assert_eq!((status.outcome, status.kind.as_str()), (Outcome::Refused, "revoked-key"));
+    assert!(status.reason.as_str().contains("/etc/old.pub"), "{}", status.reason);
+}
+
+#[tokio::test]
+async fn signed_again_by_a_key_that_counts_it_is_put_back() {
+    let mut place = Place::new();
+    place.deploy("v0.1.0").await;
+    place.rekeyed(true);
+    let same = place.world.release(&place.key, "v0.1.0");
+    assert_eq!(place.ask("v0.1.0", same).await.outcome, Outcome::Unchanged);
+    let sick = place.world.release(&place.key, "v0.2.0");
+    place.world.state().sick.insert(image_of(sick));
+    assert_eq!(place.ask("v0.2.0", sick).await.outcome, Outcome::RolledBack);
+    assert!(place.old_runs());
+}
+
+/// Killed in the middle: the companion that ends it heeds the list of today.
+#[tokio::test]
+async fn a_recovery_does_not_put_back_what_was_revoked_meanwhile() {
+    for (phase, outcome, left) in
+        [(Phase::Pulling, Outcome::Interrupted, true), (Phase::Replacing(1), Outcome::Failed, false)]
+    {
+        let mut place = Place::new();
+        place.deploy("v0.1.0").await;
+        place.rekeyed(true);
+        let request = place.request("v0.2.0", place.world.release(&place.key, "v0.2.0"));
+        begin(&place, &request).await;
+        kill_in_the_middle(&place, &request, phase.clone());
+        place.run().await.unwrap();
+        assert_eq!(place.answer(request.id).outcome, outcome, "{phase:?}");
+        assert_eq!(place.runs_old("worker"), left, "{phase:?}");
+    }
+}
+
+/// The state is gone, and with it whose key signed what runs: the registry has the signature.
+#[tokio::test]
+async fn with_lost_state_too_a_revoked_keys_image_is_not_put_back() {
+    for (revoked, everywhere) in [(true, true), (true, false), (false, true)] {
+        let mut place = Place::new();
+        place.deploy("v0.1.0").await;
+        place.rekeyed(revoked);
+        place.lose();
+        if !everywhere {
+            place.world.release(&place.key, "v0.0.9");
+            place.runs("worker", "v0.0.9");
+        }
+        let sick = place.world.release(&place.key, "v0.2.0");
+        place.world.state().sick.insert(image_of(sick));
+        let status = place.ask("v0.2.0", sick).await;
+        let expected = if revoked { Outcome::Failed } else { Outcome::RolledBack };
+        assert_eq!(status.outcome, expected, "{}", status.reason);
+        assert_eq!(place.runs_old("web"), !revoked);
+    }
+}
+
+/// It counted when its image was found running, and not everywhere, so that nothing was proven by it.
+#[tokio::test]
+async fn a_key_that_is_revoked_after_the_state_was_lost_restores_nothing_either() {
+    let mut place = Place::new();
+    place.deploy("v0.1.0").await;
+    place.lose();
+    place.world.release(&place.key, "v0.0.9");
+    place.runs("worker", "v0.0.9");
+    assert_eq!(place.ask("v0.0.9", digest("v0.0.9")).await.kind.as_str(), "downgrade");
+    assert!(place.history().proven().is_empty());
+    place.rekeyed(true);
+    let sick = place.world.release(&place.key, "v0.2.0");
+    place.world.state().sick.insert(image_of(sick));
+    assert_eq!(place.ask("v0.2.0", sick).await.outcome, Outcome::Failed);
+    assert!(!place.runs_old("web"));
+}
+
+/// Whoever may push writes into a signature whose it is; only one that verifies takes the way back.
+#[tokio::test]
+async fn a_signature_that_only_claims_a_revoked_key_takes_no_way_back() {
+    use tagship_core::signature::{Attached, KEY_ANNOTATION};
+
+    let mut place = Place::new();
+    place.deploy("v0.1.0").await;
+    let revoked = place.rekeyed(true);
+    place.lose();
+    let Attached::Layer(mut layer) = Signer::new().layer(digest("v0.1.0"), &[("tag", "v0.1.0")]) else {
+        unreachable!()
+    };
+    layer.annotations.insert(KEY_ANNOTATION.into(), revoked.public.fingerprint().to_string());
+    place.world.state().signatures.insert(digest("v0.1.0"), vec![Attached::Layer(layer)]);
+    assert_eq!(
+        place.ask("v0.1.0", digest("v0.1.0")).await.kind.as_str(),
+        "revoked-key",
+        "it is taken at its word there"
+    );
+    let sick = place.world.release(&place.key, "v0.2.0");
+    place.world.state().sick.insert(image_of(sick));
+    let status = place.ask("v0.2.0", sick).await;
+    assert_eq!(status.outcome, Outcome::RolledBack, "{}", status.reason);
+    assert!(place.old_runs());
+}
