@@ -3,21 +3,17 @@
 //! No subprocess but the log reader's in `tail`. What a restart is for is decided elsewhere.
 
 mod error;
+mod manager;
 mod tail;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    env, io,
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use futures_util::StreamExt;
 use tokio::sync::Mutex;
-use zbus::{
-    Connection, DynamicType, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant, connection::Builder,
-    message,
-};
+use zbus::{Connection, DynamicType, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant, message};
 
 pub use error::ServicesError;
 
@@ -26,14 +22,11 @@ use crate::{
     deploy::{UnitFacts, Units},
 };
 
-const MANAGER_NAME: &str = "org.freedesktop.systemd1";
-const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
-const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+use manager::{MANAGER, MANAGER_PATH, PROPERTIES, ask, connect};
+
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
-
-/// The longest wait for the manager's answer to a call; jobs have no such limit, the deploy's budget bounds them.
-const CALL: Duration = Duration::from_secs(25);
+const NO_SUCH_JOB: &str = "org.freedesktop.systemd1.NoSuchJob";
 
 /// The most units that are looked at for what a restart takes along. An app with its pods and targets has a dozen; what
 /// is tied together with more than this is not an app.
@@ -190,8 +183,7 @@ impl Bus<'_> {
         method: &str,
         body: &B,
     ) -> Result<Message, ServicesError> {
-        let called = self.connection.call_method(Some(MANAGER_NAME), path, Some(interface), method, body).await;
-        called.map_err(|source| self.failed(source))
+        ask(self.connection, path, interface, method, body).await.map_err(|source| self.failed(source))
     }
 
     async fn manager<B: serde::Serialize + DynamicType>(
@@ -215,7 +207,7 @@ impl Bus<'_> {
     }
 
     async fn properties(&self, path: &OwnedObjectPath, interface: &str) -> Result<Properties, ServicesError> {
-        let reply = self.call(path.as_str(), "org.freedesktop.DBus.Properties", "GetAll", &(interface,)).await?;
+        let reply = self.call(path.as_str(), PROPERTIES, "GetAll", &(interface,)).await?;
         Ok(Properties(self.read(&reply)?))
     }
 
@@ -263,7 +255,9 @@ impl Bus<'_> {
         let id = job.rsplit('/').next().and_then(|id| id.parse::<u32>().ok()).unwrap_or_default();
         match self.manager("GetJob", &(id,)).await {
             Ok(_) => Ok(true),
-            Err(ServicesError::Call { source: zbus::Error::MethodError(..) | zbus::Error::FDO(_), .. }) => Ok(false),
+            Err(ServicesError::Call { source: zbus::Error::MethodError(name, ..), .. }) if name == NO_SUCH_JOB => {
+                Ok(false)
+            }
             Err(error) => Err(error),
         }
     }
@@ -313,8 +307,7 @@ pub async fn is_ending() -> bool {
     let asked = async {
         let connection = connect().await.ok()?;
         let name = (MANAGER, "SystemState");
-        let properties = Some("org.freedesktop.DBus.Properties");
-        let reply = connection.call_method(Some(MANAGER_NAME), MANAGER_PATH, properties, "Get", &name).await.ok()?;
+        let reply = ask(&connection, MANAGER_PATH, PROPERTIES, "Get", &name).await.ok()?;
         let state: OwnedVariant = reply.body().deserialize().ok()?;
         String::try_from(state).ok()
     };
@@ -322,28 +315,10 @@ pub async fn is_ending() -> bool {
     state.is_none_or(|state| state == "stopping")
 }
 
-/// Connects to the session bus, where the manager is subscribed to: without a subscriber it sends no JobRemoved.
-async fn connect() -> Result<Connection, ServicesError> {
-    let address = env::var("DBUS_SESSION_BUS_ADDRESS").ok().filter(|address| !address.is_empty());
-    let address = address.unwrap_or_else(|| {
-        let runtime = env::var("XDG_RUNTIME_DIR").ok().filter(|path| !path.is_empty());
-        let runtime = runtime.unwrap_or_else(|| format!("/run/user/{}", rustix::process::getuid().as_raw()));
-        format!("unix:path={runtime}/bus")
-    });
-    let subscribed = async {
-        let connection = Builder::address(address.as_str()).method_timeout(CALL).build().await?;
-        connection.call_method(Some(MANAGER_NAME), MANAGER_PATH, Some(MANAGER), "Subscribe", &()).await?;
-        Ok(connection)
-    };
-    // A bus that takes connections and says nothing would be waited for without end.
-    let subscribed = tokio::time::timeout(CALL, subscribed).await.unwrap_or_else(|_| {
-        Err(zbus::Error::InputOutput(Arc::new(io::Error::new(io::ErrorKind::TimedOut, "it does not answer"))))
-    });
-    subscribed.map_err(|source| ServicesError::Unreachable { address: address.clone(), source })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::{io, sync::Arc};
+
     use tagship_core::explain::Explain;
 
     use super::*;
