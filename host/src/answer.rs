@@ -4,6 +4,7 @@
 //! to answer is decided elsewhere.
 
 use std::{
+    ffi::OsStr,
     fs::File,
     io::Write as _,
     sync::{Arc, Mutex, PoisonError},
@@ -20,7 +21,7 @@ use tagship_core::{
         log::LogLine,
         names::{self, Name, RequestId},
         request,
-        status::Status,
+        status::{self, Status},
     },
     signature::Rekor,
 };
@@ -125,6 +126,13 @@ pub fn announce(dir: &Dir, settings: &Settings, running: Option<&Release>) -> Re
     // What runs changes with every deploy, which has told of it by itself.
     let known = there.and_then(|bytes| HostFile::parse(&bytes).ok());
     Ok(known.is_none_or(|known| HostFile { running: told.running.clone(), ..known } != told))
+}
+
+/// Whether this user's answer to a request is there. What cannot be read is none.
+pub fn is_there(dir: &Dir, id: RequestId) -> bool {
+    let opened = dir.open_file(OsStr::new(&id.status_name()), &Owners::own_and(&[]));
+    let bytes = opened.ok().flatten().and_then(|opened| opened.read(status::LIMIT).ok());
+    bytes.and_then(|bytes| Status::parse(&bytes).ok()).is_some_and(|status| status.request == Some(id))
 }
 
 /// Removes answers, logs and leftovers of interrupted writers that are older than seven days.

@@ -86,7 +86,9 @@ pub async fn run<H: Host>(
         // Nothing can be decided without what is known here, and whoever asks is told so.
         Err(error) => {
             let told = damaged::postpone_interrupted(&inbox, state, &error);
-            told.and(damaged::turn_away(&inbox, &error).await)?;
+            if let Err(untold) = told.and(damaged::turn_away(&inbox, &error).await) {
+                report::error(&untold);
+            }
             return Err(error.into());
         }
     };

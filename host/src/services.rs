@@ -334,6 +334,7 @@ mod tests {
             (broken(io::ErrorKind::BrokenPipe), "services-lost"),
             (broken(io::ErrorKind::ConnectionReset), "services-lost"),
             (broken(io::ErrorKind::UnexpectedEof), "services-lost"),
+            (zbus::fdo::Error::NoReply("it has left the bus".into()).into(), "services-lost"),
             (broken(io::ErrorKind::TimedOut), "services-call"),
             (zbus::Error::Failure("no such unit".into()), "services-call"),
         ] {

@@ -19,7 +19,7 @@ mod world;
 pub(crate) use plan::{check_loaded, local_name};
 
 pub use contents::{Contents, Described, architecture};
-pub use names::{NameBack, has_moved, names_back};
+pub use names::{NameBack, StandsFor, has_moved, names_back};
 pub use outcome::{Ended, Failure, Left, ServiceEnd, Verdict};
 pub use ports::{
     ContainerFacts, Containers, HealthState, Leave, News, Part, Proof, Pulled, Report, Store, UnitFacts, Units, Wanted,

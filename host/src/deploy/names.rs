@@ -16,9 +16,19 @@ use super::{
 pub struct NameBack {
     /// Which.
     pub name: LocalName,
-    /// The image that it stands for again, in short; none if it stands for nothing, as before. Or why it could not be
-    /// moved.
-    pub outcome: Result<Option<String>, Failure>,
+    /// What it stands for now, or why it could not be moved.
+    pub outcome: Result<StandsFor, Failure>,
+}
+
+/// What a local name stands for after the way back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StandsFor {
+    /// The image that it stood for before, in short.
+    Image(String),
+    /// Nothing, as before.
+    Nothing,
+    /// Nothing, since the key of what it stood for before is revoked.
+    NothingRevoked,
 }
 
 /// Puts back the names that a deploy may have moved. Tells each that had to be, and each that could not. The rest of the
@@ -29,8 +39,12 @@ pub async fn names_back<S: Store>(store: &S, entry: &InFlight, mut tell: impl Fn
         match back(store, recorded).await {
             Ok(false) => {}
             Ok(true) => {
-                let image = recorded.image.as_ref().map(|image| image.short().to_owned());
-                tell(NameBack { name: recorded.local.clone(), outcome: Ok(image) });
+                let stands = match recorded.restorable() {
+                    Some(before) => StandsFor::Image(before.image().short().to_owned()),
+                    None if recorded.revoked => StandsFor::NothingRevoked,
+                    None => StandsFor::Nothing,
+                };
+                tell(NameBack { name: recorded.local.clone(), outcome: Ok(stands) });
             }
             Err(failure) => tell(NameBack { name: recorded.local.clone(), outcome: Err(failure) }),
         }
@@ -43,8 +57,10 @@ pub fn has_moved(entry: &InFlight, name: &LocalName) -> bool {
     moved.into_iter().filter_map(|index| entry.services.get(index)).any(|recorded| recorded.local == *name)
 }
 
-/// Whether it had to be moved.
-async fn back<S: Store>(store: &S, recorded: &Recorded) -> Result<bool, Failure> {
+/// Lets a name stand for what it stood for before the deploy; whether it had to be moved.
+///
+/// A name that still stands for a revoked image was not moved yet, and is left: what runs it may go on.
+pub(super) async fn back<S: Store>(store: &S, recorded: &Recorded) -> Result<bool, Failure> {
     let failed = |error: S::Error| Failure::of(&error).at(&recorded.name);
     let now = store.resolve(&recorded.local).await.map_err(failed)?;
     match recorded.restorable() {
@@ -52,7 +68,7 @@ async fn back<S: Store>(store: &S, recorded: &Recorded) -> Result<bool, Failure>
             failpoint::pass("moves", &recorded.local);
             store.place(Leave::Restorable(&before), &recorded.local).await.map_err(failed)?;
         }
-        None if now.is_some() => {
+        None if now.is_some() && now != recorded.image => {
             failpoint::pass("moves", &recorded.local);
             store.forget(&recorded.local).await.map_err(failed)?;
         }

@@ -74,7 +74,7 @@ pub enum Left {
     Placed,
     /// Runs the image it ran before, proven.
     Restored,
-    /// Stopped, since there is nothing to go back to.
+    /// Stopped, with nothing to go back to: nothing was there before, or what was is revoked.
     Stopped,
     /// Not what it should be.
     Broken,

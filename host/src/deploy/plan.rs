@@ -69,7 +69,11 @@ pub(crate) fn record(settings: &Settings, goal: RecordedGoal, facts: &[Facts]) -
 /// What decisions need of a record.
 pub(crate) fn shape(entry: &InFlight, pull: bool) -> Shape {
     Shape {
-        slots: entry.services.iter().map(|s| Slot { role: s.role, was: to_go_back_to(s) }).collect(),
+        slots: entry
+            .services
+            .iter()
+            .map(|s| Slot { role: s.role, was: to_go_back_to(s), revoked: s.revoked })
+            .collect(),
         groups: entry.groups.clone(),
         pull,
     }
@@ -115,13 +119,16 @@ pub(crate) fn warnings(facts: &[Facts]) -> Vec<(ServiceName, String)> {
     warnings
 }
 
-/// Services for which there will be no way back, though they run something.
+/// Services for which there will be no way back, though they have an image.
 pub(crate) fn no_way_back(entry: &InFlight) -> Vec<(ServiceName, String)> {
-    let revoked = entry.services.iter().filter(|recorded| recorded.revoked && recorded.was != Was::Stopped);
-    let text = |name| {
-        format!("{name} runs an image whose key is revoked: if this deploy fails, it is stopped and not put back")
+    let revoked = entry.services.iter().filter(|recorded| recorded.revoked && recorded.role == Role::Service);
+    let text = |Recorded { name, was, .. }: &Recorded| match was {
+        Was::Stopped => format!(
+            "{name} is stopped, and its image's key is revoked: if this deploy fails, it may have nothing left to start"
+        ),
+        _ => format!("{name} runs an image whose key is revoked: if this deploy fails, it is stopped and not put back"),
     };
-    revoked.map(|recorded| (recorded.name.clone(), text(&recorded.name))).collect()
+    revoked.map(|recorded| (recorded.name.clone(), text(recorded))).collect()
 }
 
 /// Those that do not do now what they did when the record was made: wrong image, not running, or with a job under way.

@@ -95,8 +95,15 @@ pub async fn put_back<U: Units, S: Store, C: Containers>(
         Ok(entry) => entry,
         Err(ended) => return ended,
     };
+    let mut earlier = earlier.clone();
+    earlier.revoke(ground.revoked);
     let mut wanted = BTreeMap::new();
     for (index, recorded) in entry.services.iter().enumerate() {
+        if earlier.services.iter().any(|before| before.name == recorded.name && before.revoked) {
+            let reason = format!("the key of what {} ran before is revoked", recorded.name);
+            let hint = "go back to a version whose key counts: `--list` shows which there are";
+            return Ended::refused(Failure::new("revoked-key", reason).at(&recorded.name).hint(hint));
+        }
         let Some(restorable) = earlier.restorable(&recorded.name).filter(|r| *r.local() == recorded.local) else {
             return Ended::refused(
                 Failure::new("nothing-recorded", format!("no earlier image of {} is recorded", recorded.name))

@@ -196,7 +196,9 @@ impl Machine {
                     Task::Place(Way::Back, _) => {
                         for index in self.placed.clone() {
                             if !self.restarted.contains(&index) {
-                                self.leave(index, Left::Untouched);
+                                let left =
+                                    if self.slot(index).rests_revoked() { Left::Stopped } else { Left::Untouched };
+                                self.leave(index, left);
                             }
                         }
                     }
@@ -322,9 +324,7 @@ impl Machine {
                 // One that hangs must not go on beside the old image.
                 (Role::OneShot, _) => self.running_once.contains(&index).then_some(Task::Stop(index)),
                 (_, Was::Stopped) => None,
-                // After a crash nobody knows whether it was started: stopping what is stopped costs nothing.
-                (_, Was::Absent) if restarted || self.recovering => Some(Task::Stop(index)),
-                (_, Was::Absent) => None,
+                (_, Was::Absent) => restarted.then_some(Task::Stop(index)),
                 _ if restarted => Some(Task::Restart(Way::Back, index)),
                 _ if self.recovering => Some(Task::Probe(Way::Back, index)),
                 _ => None,
@@ -336,7 +336,8 @@ impl Machine {
     fn end_back(&mut self) {
         let State::RollingBack { cause, broken, .. } = &mut self.state else { return };
         let (cause, broken) = (cause.clone(), std::mem::take(broken));
-        let nothing_before = self.left.contains(&Left::Stopped);
+        let mut ends = self.left.iter().zip(&self.shape.slots);
+        let nothing_before = ends.any(|(left, slot)| *left == Left::Stopped && slot.was != Was::Stopped);
         let verdict = match (broken.is_empty() && !nothing_before, self.was_cut_off()) {
             (false, _) => Verdict::Failed,
             (true, true) => Verdict::Interrupted,
@@ -372,7 +373,7 @@ impl Machine {
     }
 
     fn slot(&self, index: usize) -> Slot {
-        self.shape.slots.get(index).copied().unwrap_or(Slot { role: Role::OneShot, was: Was::Stopped })
+        self.shape.slots.get(index).copied().unwrap_or(Slot { role: Role::OneShot, was: Was::Stopped, revoked: false })
     }
 }
 

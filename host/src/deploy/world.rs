@@ -15,6 +15,7 @@ use tagship_core::{failpoint, signature::Verified};
 use tokio::time::{Instant, sleep};
 
 use super::{
+    names,
     outcome::{Ended, Failure, Left, ServiceEnd},
     ports::{Containers, Leave, News, Part, Proof, Pulled, Store, Units, Wanted},
     record::{Phase, Recorded, Restorable, Role},
@@ -171,12 +172,15 @@ impl<'a, U: Units, S: Store, C: Containers> World<'a, U, S, C> {
         }
         let moves = names.into_iter().map(|(local, index)| async move {
             let recorded = self.at(index)?;
+            if way == Way::Back {
+                if names::back(self.ground.store, recorded).await? && recorded.revoked {
+                    let text = format!("{local} stands for nothing now: the key of what it stood for is revoked");
+                    self.tell(Part::Rollback, Some(&recorded.name), "revoked", &text, None);
+                }
+                return Ok(());
+            }
             failpoint::pass("moves", local);
-            let moved = match (way, recorded.restorable()) {
-                (Way::Forward, _) => self.ground.store.place(self.leave(index)?, local).await,
-                (Way::Back, Some(before)) => self.ground.store.place(Leave::Restorable(&before), local).await,
-                (Way::Back, None) => self.ground.store.forget(local).await,
-            };
+            let moved = self.ground.store.place(self.leave(index)?, local).await;
             moved.map_err(|error| Failure::of(&error).at(&recorded.name))
         });
         // All are tried, whatever becomes of one.

@@ -2,6 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
+use jiff::SignedDuration;
 use tagship_core::{
     handoff::{
         fields::BootId,
@@ -542,12 +543,12 @@ async fn what_ran_before_tagship_came_is_put_back_unverified() {
     place.world.state().sick.insert(image_of(sick));
     let status = place.ask("v0.0.9", sick).await;
     assert_eq!((status.outcome, place.world.running()), (Outcome::RolledBack, Some(incumbent.clone())));
-    assert!(status.reason.as_str().contains("was never verified here"), "{}", status.reason);
+    assert!(status.reason.as_str().contains("was never proven here"), "{}", status.reason);
     place.deploy("v0.1.0").await;
     let sick = place.world.release(&place.key, "v0.2.0");
     place.world.state().sick.insert(image_of(sick));
     let status = place.ask("v0.2.0", sick).await;
-    assert!(!status.reason.as_str().contains("never verified"), "{}", status.reason);
+    assert!(!status.reason.as_str().contains("never proven"), "{}", status.reason);
     assert_eq!(place.go_back(None).await.unwrap().outcome, Outcome::Deployed);
     assert_eq!(place.world.running(), Some(incumbent));
     assert!(place.history().trust.running().is_none());
@@ -664,10 +665,49 @@ async fn a_request_whose_directory_is_away_stays_open() {
     fs::rename(&place.settings.handoff, &away).unwrap();
     let moved = || Ok(Settings { handoff: other.clone(), ..place.settings.clone() });
     tokio::time::pause();
-    let _ = place.run_with(&moved).await;
+    let begun = tokio::time::Instant::now();
+    // Nobody waits for it: it is no file that cannot be written for a moment.
+    place.run_with(&moved).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(5));
     fs::rename(&away, &place.settings.handoff).unwrap();
     place.run_with(&moved).await.unwrap();
     assert_eq!(place.answer(request.id).outcome, Outcome::Interrupted);
+}
+
+#[tokio::test]
+async fn a_request_whose_directory_is_gone_for_good_is_closed_after_a_day() {
+    for (hours, open) in [(23, true), (25, false)] {
+        let place = Place::new();
+        let request = place.request("v0.1.0", digest("v0.1.0"));
+        begin(&place, &request).await;
+        fs::rename(&place.settings.handoff, place.temp.path().join("away")).unwrap();
+        let mut requests = Requests::open(place.state()).unwrap().open_entries().unwrap();
+        requests[0].claimed = Timestamp::now() - SignedDuration::from_hours(hours);
+        Requests::open(place.state()).unwrap().put(&requests[0]).unwrap();
+        let moved = || Ok(Settings { handoff: place.temp.path().join("other"), ..place.settings.clone() });
+        place.run_with(&moved).await.unwrap();
+        assert_eq!(Requests::open(place.state()).unwrap().open_entries().unwrap().is_empty(), !open);
+    }
+}
+
+/// Killed between the answer and the note of it, with another file in wait that names the same request.
+#[tokio::test]
+async fn a_bad_request_that_was_answered_keeps_its_answer() {
+    let place = Place::new();
+    let id = RequestId::generate();
+    place.put(id, b"v0.1.0\nRequest: nobody\n");
+    place.run().await.unwrap();
+    let first = fs::read(place.path(&id.status_name())).unwrap();
+    fs::remove_dir_all(place.temp.path().join("state")).unwrap();
+    place.put(id, b"no tag\n");
+    place.run().await.unwrap();
+    assert_eq!(fs::read(place.path(&id.status_name())).unwrap(), first);
+    // What somebody planted there is no answer.
+    fs::write(place.path(&id.status_name()), "ok v0.1.0\n").unwrap();
+    fs::remove_dir_all(place.temp.path().join("state")).unwrap();
+    place.put(id, b"no tag\n");
+    place.run().await.unwrap();
+    assert_ne!(place.answer(id).outcome, Outcome::Deployed);
 }
 
 #[tokio::test]

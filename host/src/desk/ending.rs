@@ -8,11 +8,11 @@ use tagship_core::{
 
 use super::{
     Desk, Host, Order,
-    words::{self, service, unverified, words},
+    words::{self, service, unproven, words},
 };
 use crate::{
     config::ServiceName,
-    deploy::{Ended, ImageId, Role, Verdict, Was},
+    deploy::{Ended, ImageId, Left, Role, Verdict, Was},
     history::{self, Proven},
     journal::Current,
     trust::Rejected,
@@ -63,13 +63,11 @@ impl<H: Host> Desk<'_, H> {
         Some(Rejected { digest, tag, at: Timestamp::now(), reason })
     }
 
-    /// Whether the way back of the deploy in flight leads to an image that was never verified here.
-    pub(super) fn goes_back_unverified(&self) -> bool {
+    /// Whether something runs again that no deploy here has proven.
+    fn is_unproven(&self, ended: &Ended) -> bool {
         let proven = |image: &ImageId| self.history.proven().iter().any(|proven| proven.image == *image);
-        let entry = self.journal.current().and_then(|current| current.entry.as_ref());
-        let services = entry.iter().flat_map(|entry| &entry.services).filter(|service| service.role == Role::Service);
-        let mut images = services.filter_map(|service| service.image.as_ref());
-        images.any(|image| !proven(image))
+        let again = ended.services.iter().filter(|end| end.role == Role::Service && end.state == Left::Restored);
+        again.filter_map(|end| end.image.as_ref()).any(|image| !proven(image))
     }
 
     pub(super) fn unchanged(
@@ -115,8 +113,8 @@ impl<H: Host> Desk<'_, H> {
             Verdict::Interrupted => Outcome::Interrupted,
         };
         let (kind, reason) = match &ended.cause {
-            Some(cause) if outcome == Outcome::RolledBack && self.goes_back_unverified() => {
-                (cause.kind.as_str(), words(&unverified(cause), &ended.broken))
+            Some(cause) if outcome == Outcome::RolledBack && self.is_unproven(ended) => {
+                (cause.kind.as_str(), words(&unproven(cause), &ended.broken))
             }
             Some(cause) => (cause.kind.as_str(), words(cause, &ended.broken)),
             None => ("deployed", words::success(&order.asked, &ended.services)),

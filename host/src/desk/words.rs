@@ -39,8 +39,8 @@ pub(super) fn words(cause: &Failure, broken: &[Failure]) -> String {
 }
 
 /// A rollback to what ran before tagship came, or before its version was forgotten.
-pub(super) fn unverified(cause: &Failure) -> Failure {
-    Failure { reason: format!("{}; what runs again was never verified here", cause.reason), ..cause.clone() }
+pub(super) fn unproven(cause: &Failure) -> Failure {
+    Failure { reason: format!("{}; what runs again was never proven here", cause.reason), ..cause.clone() }
 }
 
 /// A success: what runs, and which services are not known to be well.

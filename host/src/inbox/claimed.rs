@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tagship_core::{
     explain::Explain,
     handoff::{
@@ -17,6 +17,7 @@ use tagship_core::{
         status::{Outcome, Status},
         watch::Watch,
     },
+    text,
 };
 
 use super::{
@@ -28,6 +29,17 @@ use crate::{
     answer::{self, Progress},
     state_dir::StateError,
 };
+
+/// How long an answer is kept for a directory that is not there: longer than any request can be asked for again.
+const MISSED: SignedDuration = SignedDuration::from_hours(24);
+
+/// What a directory that is not there means for an answer.
+enum Gone {
+    /// It is tried again by the next run.
+    JustNow,
+    /// Nobody will read it.
+    ForGood,
+}
 
 pub(super) struct Shared {
     pub(super) dir: Dir,
@@ -103,6 +115,22 @@ impl Shared {
             Some(other) if other != self.dir.path() => write(&Dir::open(other)?),
             _ => write(&self.dir),
         }
+    }
+
+    /// Whether an answer failed because the directory of its request, which is configured no more, is not there. It may be
+    /// one that is mounted again, so the entry is kept; nobody waits for it as for a file that cannot be written.
+    fn gone(&self, entry: &Entry, error: &DirError) -> Option<Gone> {
+        let other = entry.handoff.as_deref().filter(|other| *other != self.dir.path())?;
+        if !matches!(error, DirError::Open { .. }) || error.kind() != "handoff-missing" {
+            return None;
+        }
+        let (id, other) = (entry.id, text::path(other));
+        if Timestamp::now().duration_since(entry.claimed) > MISSED {
+            tracing::warn!(request = %id, "it is closed without an answer: its hand-off directory {other} is gone");
+            return Some(Gone::ForGood);
+        }
+        tracing::warn!(request = %id, "its answer is kept until its hand-off directory {other} is there again, for a day");
+        Some(Gone::JustNow)
     }
 
     pub(super) async fn accept_plain(&self, claim: Claim) -> Result<(), InboxError> {
@@ -214,7 +242,10 @@ impl Shared {
             // Its answer is there, or will be. It is not touched for what anybody else writes.
             Some(id) if self.ledger.knows(id)? => {}
             Some(id) => {
-                answer::write(&self.dir, status)?;
+                // A crash may have come between the answer to another file that names it, and the note of that.
+                if !answer::is_there(&self.dir, id) {
+                    answer::write(&self.dir, status)?;
+                }
                 self.ledger.close(id)?;
             }
             None if full => {}
@@ -235,8 +266,14 @@ impl Shared {
     fn settle(&self, state: &mut State, entry: Entry) -> Result<(), InboxError> {
         let Stage::Decided(status) = &entry.stage else { return Ok(()) };
         if let Err(error) = self.write_for(&entry, |dir| answer::write(dir, status)) {
-            state.unanswered.push(entry);
-            return Err(error.into());
+            match self.gone(&entry, &error) {
+                None => {
+                    state.unanswered.push(entry);
+                    return Err(error.into());
+                }
+                Some(Gone::JustNow) => return Ok(()),
+                Some(Gone::ForGood) => {}
+            }
         }
         state.logs.remove(&entry.id);
         Ok(self.ledger.close(entry.id)?)

@@ -10,7 +10,7 @@ use std::{future::Future, time::Duration};
 use tokio::time::timeout;
 
 use crate::{
-    deploy::{self, Failure, InFlight, NameBack, Store},
+    deploy::{self, Failure, InFlight, NameBack, StandsFor, Store},
     journal::Journal,
     report::Urgency,
 };
@@ -57,8 +57,15 @@ pub async fn run<S: Store>(store: impl Future<Output = Result<S, Failure>>, entr
 fn line(moved: NameBack) -> (Urgency, String) {
     let NameBack { name, outcome } = moved;
     match outcome {
-        Ok(Some(image)) => (Urgency::Notice, format!("{name} stands for image {image} again")),
-        Ok(None) => (Urgency::Notice, format!("{name} stands for nothing again: nothing was proven")),
+        Ok(StandsFor::Image(image)) => (Urgency::Notice, format!("{name} stands for image {image} again")),
+        Ok(StandsFor::Nothing) => (Urgency::Notice, format!("{name} stands for nothing again: nothing was proven")),
+        Ok(StandsFor::NothingRevoked) => (
+            Urgency::Error,
+            format!(
+                "{name} stands for nothing now: the key of what it stood for is revoked; its service cannot start until \
+                 a deploy succeeds"
+            ),
+        ),
         Err(failure) => (Urgency::Error, format!("{name} could not be put back: {}", failure.words())),
     }
 }

@@ -72,7 +72,7 @@ pub async fn run<H: Host>(
                 return Err(NothingEarlier { app: settings.app.clone() });
             };
             let running = running.tag.clone();
-            let text = format!("going back to what ran before {running}, which was never verified");
+            let text = format!("going back to what ran before {running}, which was never proven here");
             told.tell("verify", "unverified", &text);
             return Ok(desk.put_back(settings, &order(running), &earlier, &told).await);
         }

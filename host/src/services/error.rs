@@ -4,6 +4,8 @@ use std::io;
 
 use tagship_core::explain::Explain;
 
+use super::manager::is_away;
+
 /// What went wrong with the service manager.
 #[derive(Debug, thiserror::Error)]
 pub enum ServicesError {
@@ -48,12 +50,13 @@ pub enum ServicesError {
 }
 
 impl ServicesError {
-    /// What became of a call. Its connection may break in the very moment of it: that is lost like one that breaks while a
-    /// job is waited for. A call that nobody answers in time is not.
+    /// What became of a call. Its connection may break in the very moment of it, or the manager leave the bus and stay
+    /// away: that is lost like what breaks while a job is waited for. A call that nobody answers in time is not.
     pub(super) fn of_call(action: &'static str, unit: &str, source: zbus::Error) -> Self {
         let unit = unit.to_owned();
         match &source {
             zbus::Error::InputOutput(error) if error.kind() != io::ErrorKind::TimedOut => Self::Lost { action, unit },
+            error if is_away(error) => Self::Lost { action, unit },
             _ => Self::Call { action, unit, source },
         }
     }

@@ -10,6 +10,7 @@ use super::ServicesError;
 const MANAGER_NAME: &str = "org.freedesktop.systemd1";
 pub(super) const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const ALREADY_SUBSCRIBED: &str = "org.freedesktop.systemd1.AlreadySubscribed";
 pub(super) const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
 /// The longest wait for the manager's answer to a call; jobs have no such limit, the deploy's budget bounds them.
@@ -44,7 +45,7 @@ async fn while_away<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> R
 
 /// Whether the bus says that the manager has left it. That the manager cannot be started is how it says so where it
 /// has gone before it was asked: the manager's own bus name comes with a file that has it started by `/bin/false`.
-fn is_away(error: &Error) -> bool {
+pub(super) fn is_away(error: &Error) -> bool {
     let Error::FDO(error) = error else { return false };
     matches!(
         **error,
@@ -65,8 +66,11 @@ pub(super) async fn connect() -> std::result::Result<Connection, ServicesError> 
     });
     let subscribed = async {
         let connection = Builder::address(address.as_str()).method_timeout(CALL).build().await?;
-        ask(&connection, MANAGER_PATH, MANAGER, "Subscribe", &()).await?;
-        Ok(connection)
+        match ask(&connection, MANAGER_PATH, MANAGER, "Subscribe", &()).await {
+            // A first call that it left open it had taken.
+            Err(Error::MethodError(name, ..)) if name == ALREADY_SUBSCRIBED => Ok(connection),
+            answer => answer.map(|_| connection),
+        }
     };
     // A bus that takes connections and says nothing would be waited for without end.
     let subscribed = timeout(CALL, subscribed).await.unwrap_or_else(|_| {

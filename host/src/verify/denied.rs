@@ -30,10 +30,12 @@ pub enum Denied {
     #[error(transparent)]
     Check(Box<CheckError>),
     /// A key signed it that the administrator has revoked.
-    #[error("its key, {key}, is revoked")]
+    #[error("{} {key}, and that key is revoked", if *known { "it was signed with" } else { "it says to be signed with" })]
     KeyRevoked {
         /// The revoked key's file.
         key: String,
+        /// It was found so when the image was proven here; otherwise it is the signature's own unchecked word.
+        known: bool,
         /// What the check found.
         source: Box<CheckError>,
     },
@@ -76,7 +78,9 @@ impl Denied {
             CheckError::Fetch(_) | CheckError::Unread { .. } => None,
         });
         match settings.revoked_keys.iter().find(|revoked| key == Some(revoked.fingerprint())) {
-            Some(key) => Self::KeyRevoked { key: key.name().to_owned(), source: Box::new(error) },
+            Some(key) => {
+                Self::KeyRevoked { key: key.name().to_owned(), known: known.is_some(), source: Box::new(error) }
+            }
             None => Self::Check(Box::new(error)),
         }
     }
@@ -106,9 +110,9 @@ impl Explain for Denied {
             Self::Key(error) => error.hint(),
             Self::Registry(error) => error.hint(),
             Self::Check(error) => error.hint(),
-            Self::KeyRevoked { .. } => Some(
-                "if the image is yours, sign it again with a key that counts: `tagship sign --image … --tag …`".into(),
-            ),
+            Self::KeyRevoked { .. } => {
+                Some("if the image is yours, sign it again with a key that counts (`tagship sign`)".into())
+            }
             Self::Refusal(error) => error.hint(),
             Self::NoSuchTag { .. } => Some("push the image under this tag first".into()),
             Self::AnotherImage { .. } => {

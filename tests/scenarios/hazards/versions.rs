@@ -233,7 +233,7 @@ fn h43_put_back_after_a_rotation(host: &Host) {
     let _rotated = host.configured("sed -i 's#^  keys: .*#  keys: [/etc/containers/next.pub]#' demo.yaml");
     let running = host.app("jq -r .running.tag ~/tagship/demo/deploy-host").ok();
     let _registry = host.changed_by_root("true", "systemctl start registry.target");
-    answered_amid_an_outage(host, &bad).says("Outcome: rolled-back").never_says("never verified");
+    answered_amid_an_outage(host, &bad).says("Outcome: rolled-back").never_says("never proven");
     assert_eq!(before.image(), host.state().healthy().image());
     // It may run on; to be deployed or gone back to is another matter.
     host.root("systemctl start registry.target").ok();
@@ -250,12 +250,12 @@ fn h43_put_back_without_a_registry(host: &Host) {
     assert_ne!(before.image(), incumbent.image());
     let _registry = host.changed_by_root("true", "systemctl start registry.target");
     // Down once the image is here: nothing of the way back may need it.
-    answered_amid_an_outage(host, &bad).says("Outcome: rolled-back").says("what runs again was never verified here");
+    answered_amid_an_outage(host, &bad).says("Outcome: rolled-back").says("what runs again was never proven here");
     assert_eq!(incumbent.image(), host.state().healthy().image());
     host.root("systemctl start registry.target").ok();
     host.ask(&good.tag, &good.digest).ok().says("Outcome: deployed");
     host.root("systemctl stop registry.target").ok();
-    host.app("tagship-host rollback demo").ok().says("which was never verified");
+    host.app("tagship-host rollback demo").ok().says("which was never proven here");
     assert_eq!(incumbent.image(), host.app("podman inspect --format '{{.Image}}' demo-flower").ok().trimmed());
     // Pruned since, there is no way back to it, and that is found out before anything is touched.
     host.app(&format!("tagship-host rollback demo {}; podman rmi --force {} >/dev/null", good.tag, incumbent.image()))

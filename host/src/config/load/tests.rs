@@ -197,3 +197,19 @@ fn an_endless_file_is_refused() {
     let user = User::with(&[("app.yaml", &"# filler\n".repeat(10_000))]);
     assert!(matches!(user.load(), Err(ConfigError::TooLarge { .. })));
 }
+
+#[test]
+fn a_revoked_key_counts_no_more() {
+    let (good, p384) = (PublicKey::public_log(), PublicKey::from_pem("p384", crate::testing::P384.as_bytes()).unwrap());
+    let with = |revoked_keys: &[&PublicKey]| {
+        let block = serde_yaml::from_str("keys: [/keys/good.pub, /keys/p384.pub]").unwrap();
+        let above = AdminsLimits { floor: None, revoked_keys: revoked_keys.iter().map(|&key| key.clone()).collect() };
+        User::with(&[]).places().verification(Path::new("app.yaml"), block, above)
+    };
+    let names = |settings: &VerifySettings| settings.keys.iter().map(|key| key.path().to_owned()).collect::<Vec<_>>();
+    assert_eq!(names(&with(&[]).unwrap()), [Path::new("/keys/good.pub"), Path::new("/keys/p384.pub")]);
+    let settings = with(&[&good]).unwrap();
+    assert_eq!((names(&settings), settings.revoked_keys), (vec![PathBuf::from("/keys/p384.pub")], vec![good.clone()]));
+    let error = with(&[&p384, &good]).unwrap_err().to_string();
+    assert!(error.contains("`revoked-keys` in /etc/tagship) has all of them"), "{error}");
+}

@@ -25,6 +25,8 @@ pub(crate) struct Shape {
 pub(crate) struct Slot {
     pub(crate) role: Role,
     pub(crate) was: Was,
+    /// The image it had is not put back: its key is revoked.
+    pub(crate) revoked: bool,
 }
 
 /// Towards what is wanted, or back to what was.
@@ -129,6 +131,11 @@ impl Shape {
 }
 
 impl Slot {
+    /// It was stopped, and what it would start next is taken from it on the way back.
+    pub(super) fn rests_revoked(self) -> bool {
+        self.role == Role::Service && self.was == Was::Stopped && self.revoked
+    }
+
     /// It is restarted with the new image. What was stopped on purpose is not.
     pub(super) fn starts(self) -> bool {
         self.role == Role::Service && self.was != Was::Stopped

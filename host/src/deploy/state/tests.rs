@@ -120,7 +120,7 @@ fn failure(kind: &str) -> Failure {
 }
 
 fn slot(role: Role, was: Was) -> Slot {
-    Slot { role, was }
+    Slot { role, was, revoked: false }
 }
 
 /// Two one-group services that run.

@@ -3,7 +3,7 @@
 use tagship_core::signature::PublicKey;
 
 use super::*;
-use crate::config::RootFile;
+use crate::{config::RootFile, deploy::Failure};
 
 impl Place {
     /// Another key signs from now on. The old one is on the administrator's list, or only not trusted any more.
@@ -79,22 +79,71 @@ async fn signed_again_by_a_key_that_counts_it_is_put_back() {
     assert!(place.old_runs());
 }
 
-/// Killed in the middle: the companion that ends it heeds the list of today.
+/// Killed in the middle: the companion that ends it heeds the list of today. What runs on goes on, as without a crash.
 #[tokio::test]
 async fn a_recovery_does_not_put_back_what_was_revoked_meanwhile() {
-    for (phase, outcome, left) in
-        [(Phase::Pulling, Outcome::Interrupted, true), (Phase::Replacing(1), Outcome::Failed, false)]
-    {
+    let back = || Phase::RollingBack { cause: Failure::new("unhealthy", "web is not healthy") };
+    for (phase, outcome, moved) in [
+        (Phase::Pulling, Outcome::Interrupted, false),
+        (Phase::Replacing(0), Outcome::Failed, false),
+        (Phase::Replacing(1), Outcome::Failed, true),
+        (back(), Outcome::Failed, false),
+        (back(), Outcome::Failed, true),
+    ] {
         let mut place = Place::new();
         place.deploy("v0.1.0").await;
         place.rekeyed(true);
         let request = place.request("v0.2.0", place.world.release(&place.key, "v0.2.0"));
         begin(&place, &request).await;
         kill_in_the_middle(&place, &request, phase.clone());
+        if !moved {
+            place.world.state().names.insert("localhost/app:worker".into(), image_of(digest("v0.1.0")));
+        }
         place.run().await.unwrap();
         assert_eq!(place.answer(request.id).outcome, outcome, "{phase:?}");
-        assert_eq!(place.runs_old("worker"), left, "{phase:?}");
+        assert!(place.runs_old("worker"), "{phase:?}");
+        assert!(
+            phase == Phase::Pulling || !place.world.state().runs.contains_key(&"web".parse().unwrap()),
+            "{phase:?}"
+        );
+        let names = place.world.state().names.clone();
+        assert_eq!(names.contains_key("localhost/app:worker"), !moved, "{phase:?}: {names:?}");
     }
+}
+
+/// It was found running, never proven, and noted whose key had signed it.
+#[tokio::test]
+async fn the_operator_does_not_put_back_what_a_revoked_key_signed_either() {
+    for revoked in [false, true] {
+        let mut place = Place::new();
+        // Without a version nothing can be proven by it.
+        let before = place.world.release(&place.key, "v0.1.0");
+        place.world.state().signatures.insert(before, vec![place.key.layer(before, &[])]);
+        place.runs("web", "v0.1.0");
+        place.runs("worker", "v0.1.0");
+        place.deploy("v0.2.0").await;
+        place.rekeyed(revoked);
+        let status = place.go_back(None).await.unwrap();
+        let expected = if revoked { (Outcome::Refused, "revoked-key") } else { (Outcome::Deployed, "deployed") };
+        assert_eq!((status.outcome, status.kind.as_str()), expected, "{}", status.reason);
+        assert_eq!(place.old_runs(), !revoked);
+    }
+}
+
+/// It rests, and what it would have started is taken from it: the answer does not call that untouched.
+#[tokio::test]
+async fn a_stopped_service_whose_image_is_revoked_is_told_of() {
+    let mut place = Place::new();
+    place.settings.services = vec![vec!["web".parse().unwrap(), "worker".parse().unwrap()]];
+    place.deploy("v0.1.0").await;
+    place.world.state().runs.remove(&"worker".parse().unwrap());
+    place.rekeyed(true);
+    let sick = place.world.release(&place.key, "v0.2.0");
+    place.world.state().sick.insert(image_of(sick));
+    let status = place.ask("v0.2.0", sick).await;
+    let told = |name: &str| status.services.iter().find(|s| s.name.as_str() == name).unwrap().state.clone();
+    assert_eq!((told("web").as_str(), told("worker").as_str()), ("stopped", "stopped"), "{status:?}");
+    assert!(place.world.state().names.is_empty());
 }
 
 /// The state is gone, and with it whose key signed what runs: the registry has the signature.
