@@ -105,7 +105,7 @@ fn history_is_compared_with_the_journal(host: &Host) {
     let file = "~/.local/state/tagship/demo/history.jsonl";
     host.app(&format!("cp {file} /tmp/history; sed -i '$d' {file}")).ok();
     host.app("tagship-host history demo").exits(1).says("only in the system's journal").says(&tag);
-    host.app(&format!("sed 's/\"deployed\"/\"failed\"/g' /tmp/history >{file}")).ok();
+    host.app(&format!("sed '$s/\"deployed\"/\"failed\"/g' /tmp/history >{file}")).ok();
     host.app("tagship-host history demo").exits(1).says("only in the file").says("failed");
     host.app(&format!("cp /tmp/history {file}; rm /tmp/history")).ok();
     host.app("tagship-host history demo").ok();

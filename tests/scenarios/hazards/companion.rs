@@ -116,10 +116,9 @@ fn two_that_meet(host: &Host) {
         ended.text
     );
     assert_eq!(ended.text.matches("code 0").count(), 2, "{}", ended.text);
-    // What the request asked for was deployed first, and then gone back from. What the history lacks of the system's
-    // journal, where an earlier scenario took the state away, is told beside it.
+    // What the request asked for was deployed first, and then gone back from.
     let verdicts = host
-        .app("tagship-host history demo --json 2>/dev/null | jq -r '.verdicts[1,0] | \"\\(.by) \\(.outcome) \\(.digest)\"'")
+        .app("tagship-host history demo --json | jq -r '.verdicts[1,0] | \"\\(.by) \\(.outcome) \\(.digest)\"'")
         .ok();
     let [asked, back] = verdicts.text.lines().collect::<Vec<_>>()[..] else { panic!("{}", verdicts.text) };
     assert_eq!(asked, format!("request deployed {}", other.digest));

@@ -154,12 +154,15 @@ fn unnamed(host: &Host) -> Version {
     version
 }
 
-/// The state as it is where nothing was ever deployed, and what there is put back in the end. The timer rests meanwhile:
-/// a run of it would write a state of its own between two of these steps.
+/// The state as it is where nothing was ever deployed, and what there is put back in the end, with what has come into the
+/// history since: the system's journal has it, too. The timer rests meanwhile: a run of it would write a state of its own
+/// between two of these steps.
 pub(crate) fn without_state(host: &Host) -> Mend<'_> {
     host.changed(
         "systemctl --user stop tagship@demo.timer tagship@demo.service; mv -T ~/.local/state/tagship/demo ~/state.kept",
-        "systemctl --user stop tagship@demo.service; rm -rf ~/.local/state/tagship/demo
+        "systemctl --user stop tagship@demo.service
+         cd ~/state.kept && grep -vxFf history.jsonl ~/.local/state/tagship/demo/history.jsonl >~/state.since && cat ~/state.since >>history.jsonl
+         rm -rf ~/state.since ~/.local/state/tagship/demo
          mv -T ~/state.kept ~/.local/state/tagship/demo; systemctl --user start tagship@demo.timer",
     )
 }
