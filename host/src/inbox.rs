@@ -2,7 +2,8 @@
 //! and answers.
 //!
 //! Each request that was claimed is answered once, whatever happens in between: it is in the ledger before its file is
-//! deleted, its answer is in the ledger before it is written, and it is closed only after that. What a deploy does, and
+//! deleted, its answer is in the ledger before it is written, and it is closed only after that, unless its directory is
+//! one that is configured no more and stays away. What a deploy does, and
 //! whether a request is trusted, is not known here.
 
 mod claimed;

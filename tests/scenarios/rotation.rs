@@ -194,7 +194,11 @@ fn with_a_revoked_key(host: &Host) -> (String, Rotation<'_>) {
         rotation.step("2.", "");
         rotation.step("The list of revoked keys", "");
         // It counts nowhere, although the user's file still names it.
-        host.release().run().exits(1).says("revoked-key").says("/etc/containers/cosign-app.pub, and that key is revoked");
+        host.release()
+            .run()
+            .exits(1)
+            .says("revoked-key")
+            .says("/etc/containers/cosign-app.pub, and that key is revoked");
     });
     (stolen_tag, rotation)
 }

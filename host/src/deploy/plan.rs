@@ -148,6 +148,21 @@ pub(crate) fn astray(entry: &InFlight, facts: &[Facts]) -> BTreeSet<usize> {
         .collect()
 }
 
+/// Those whose image is revoked and which a deploy that was cut off never came to: the name stands for that image, and
+/// nothing else runs. They go on, whatever they are doing now; at a boot they may not have started yet.
+pub(crate) fn spared(entry: &InFlight, facts: &[Facts]) -> BTreeSet<usize> {
+    let is_spared = |recorded: &Recorded| {
+        let now = facts.iter().find(|now| now.name == recorded.name);
+        recorded.revoked
+            && now.is_some_and(|now| {
+                now.named == recorded.image
+                    && now.container.as_ref().is_none_or(|c| Some(&c.image) == recorded.image.as_ref())
+            })
+    };
+    let all = entry.services.iter().enumerate();
+    all.filter(|(_, recorded)| is_spared(recorded)).map(|(index, _)| index).collect()
+}
+
 /// Whether systemd knows the unit and could load it.
 pub(crate) fn check_loaded(name: &ServiceName, unit: &UnitFacts) -> Result<(), Failure> {
     let refuse = |kind: &str, reason: String, hint: String| Err(Failure::new(kind, reason).at(name).hint(hint));

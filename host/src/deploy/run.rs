@@ -96,12 +96,14 @@ pub async fn put_back<U: Units, S: Store, C: Containers>(
         Err(ended) => return ended,
     };
     let mut earlier = earlier.clone();
+    // By the list of today alone: a key may have been taken from it since the entry was written.
+    earlier.services.iter_mut().for_each(|before| before.revoked = false);
     earlier.revoke(ground.revoked);
     let mut wanted = BTreeMap::new();
     for (index, recorded) in entry.services.iter().enumerate() {
         if earlier.services.iter().any(|before| before.name == recorded.name && before.revoked) {
             let reason = format!("the key of what {} ran before is revoked", recorded.name);
-            let hint = "go back to a version whose key counts: `--list` shows which there are";
+            let hint = "release a newer version, or name one that is signed with a key that counts";
             return Ended::refused(Failure::new("revoked-key", reason).at(&recorded.name).hint(hint));
         }
         let Some(restorable) = earlier.restorable(&recorded.name).filter(|r| *r.local() == recorded.local) else {
@@ -129,8 +131,8 @@ pub async fn recover<U: Units, S: Store, C: Containers>(
     entry.revoke(ground.revoked);
     let names = entry.services.iter().map(|s| (s.name.clone(), s.role, s.local.clone())).collect();
     let facts = look(ground, names).await?;
-    let astray = plan::astray(&entry, &facts);
-    let (machine, effects) = Machine::recover(plan::shape(&entry, false), entry.phase.clone(), &astray);
+    let (astray, spared) = (plan::astray(&entry, &facts), plan::spared(&entry, &facts));
+    let (machine, effects) = Machine::recover(plan::shape(&entry, false), entry.phase.clone(), &astray, &spared);
     let world = World::new(ground, entry.services.clone(), Source::Nothing);
     let image = entry.image.clone();
     Ok(Ended { image, ..drive(&world, journal, entry, machine, effects).await })

@@ -66,9 +66,15 @@ impl Machine {
         (machine, effects)
     }
 
-    /// Ends what an earlier run began. `astray` are those that do not do now what they did before its first effect.
-    pub(crate) fn recover(shape: Shape, phase: Phase, astray: &BTreeSet<usize>) -> (Self, Vec<Effect>) {
-        let placed = shape.moved_by(&phase);
+    /// Ends what an earlier run began. `astray` are those that do not do now what they did before its first effect;
+    /// `spared` those that it never came to, as far as that shows.
+    pub(crate) fn recover(
+        shape: Shape,
+        phase: Phase,
+        astray: &BTreeSet<usize>,
+        spared: &BTreeSet<usize>,
+    ) -> (Self, Vec<Effect>) {
+        let placed: BTreeSet<usize> = shape.moved_by(&phase).difference(spared).copied().collect();
         let running_once = if phase == Phase::Preparing { shape.one_shots().collect() } else { BTreeSet::new() };
         let cause = match phase {
             Phase::Proven => {
@@ -196,8 +202,7 @@ impl Machine {
                     Task::Place(Way::Back, _) => {
                         for index in self.placed.clone() {
                             if !self.restarted.contains(&index) {
-                                let left =
-                                    if self.slot(index).rests_revoked() { Left::Stopped } else { Left::Untouched };
+                                let left = self.slot(index).left_unnamed().unwrap_or(Left::Untouched);
                                 self.leave(index, left);
                             }
                         }
@@ -337,8 +342,9 @@ impl Machine {
         let State::RollingBack { cause, broken, .. } = &mut self.state else { return };
         let (cause, broken) = (cause.clone(), std::mem::take(broken));
         let mut ends = self.left.iter().zip(&self.shape.slots);
-        let nothing_before = ends.any(|(left, slot)| *left == Left::Stopped && slot.was != Was::Stopped);
-        let verdict = match (broken.is_empty() && !nothing_before, self.was_cut_off()) {
+        // One that was stopped is what it was.
+        let lost = ends.any(|(left, slot)| matches!(left, Left::Stopped | Left::Broken) && slot.was != Was::Stopped);
+        let verdict = match (broken.is_empty() && !lost, self.was_cut_off()) {
             (false, _) => Verdict::Failed,
             (true, true) => Verdict::Interrupted,
             (true, false) if self.restarted.is_empty() => Verdict::Failed,

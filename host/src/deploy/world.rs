@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     names,
-    outcome::{Ended, Failure, Left, ServiceEnd},
+    outcome::{Ended, Failure, Left, ServiceEnd, Verdict},
     ports::{Containers, Leave, News, Part, Proof, Pulled, Store, Units, Wanted},
     record::{Phase, Recorded, Restorable, Role},
     run::Ground,
@@ -261,8 +261,12 @@ impl<'a, U: Units, S: Store, C: Containers> World<'a, U, S, C> {
     }
 
     async fn stop(&self, index: usize) -> Result<(), Failure> {
-        let Recorded { name, role, .. } = self.at(index)?;
+        let Recorded { name, role, local, revoked, .. } = self.at(index)?;
         self.ground.units.stop(name).await.map_err(|error| Failure::of(&error).at(name))?;
+        if *role == Role::Service && *revoked {
+            // It may have got its name back before the key was on the list.
+            self.ground.store.forget(local).await.map_err(|error| Failure::of(&error).at(name))?;
+        }
         let text = match role {
             Role::Service => "is stopped: there is nothing to go back to",
             Role::OneShot => "is stopped: it must not go on beside the old image",
@@ -333,10 +337,24 @@ impl<'a, U: Units, S: Store, C: Containers> World<'a, U, S, C> {
                 Left::Stopped | Left::Broken => None,
             },
         });
+        let unnamed = self.services.iter().zip(left).filter(|(recorded, _)| recorded.revoked);
+        let unnamed = unnamed.filter_map(|(recorded, left)| {
+            let so = match left {
+                Left::Stopped => "has nothing to start",
+                Left::Broken => "cannot start again",
+                _ => return None,
+            };
+            let reason = format!("{} {so} until a deploy succeeds: the key of what it ran is revoked", recorded.name);
+            Some(Failure::new("revoked-key", reason).at(&recorded.name))
+        });
         Ended {
             verdict: end.verdict,
             cause: end.cause,
-            broken: end.broken,
+            broken: if end.verdict == Verdict::Failed {
+                end.broken.into_iter().chain(unnamed).collect()
+            } else {
+                end.broken
+            },
             image: self.pulled(),
             services: services.collect(),
         }

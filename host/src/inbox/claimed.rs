@@ -9,7 +9,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use tagship_core::{
-    explain::Explain,
+    explain::{Explain, chain},
     handoff::{
         dir::{Claim, Dir, DirError, Stamp},
         names::{Name, RequestId},
@@ -17,7 +17,6 @@ use tagship_core::{
         status::{Outcome, Status},
         watch::Watch,
     },
-    text,
 };
 
 use super::{
@@ -30,11 +29,11 @@ use crate::{
     state_dir::StateError,
 };
 
-/// How long an answer is kept for a directory that is not there: longer than any request can be asked for again.
+/// How long an answer is kept for a directory that is configured no more and takes none: whoever asked has long given up.
 const MISSED: SignedDuration = SignedDuration::from_hours(24);
 
-/// What a directory that is not there means for an answer.
-enum Gone {
+/// What such a directory means for an answer.
+enum Elsewhere {
     /// It is tried again by the next run.
     JustNow,
     /// Nobody will read it.
@@ -117,20 +116,17 @@ impl Shared {
         }
     }
 
-    /// Whether an answer failed because the directory of its request, which is configured no more, is not there. It may be
-    /// one that is mounted again, so the entry is kept; nobody waits for it as for a file that cannot be written.
-    fn gone(&self, entry: &Entry, error: &DirError) -> Option<Gone> {
-        let other = entry.handoff.as_deref().filter(|other| *other != self.dir.path())?;
-        if !matches!(error, DirError::Open { .. }) || error.kind() != "handoff-missing" {
-            return None;
-        }
-        let (id, other) = (entry.id, text::path(other));
+    /// What it means that an answer cannot be written in a directory that is configured no more, and may be gone. It may
+    /// also be one that is mounted again, so the entry is kept for a while; nobody waits for it as for one in use.
+    fn elsewhere(&self, entry: &Entry, error: &DirError) -> Option<Elsewhere> {
+        entry.handoff.as_deref().filter(|other| *other != self.dir.path())?;
+        let (id, why) = (entry.id, chain(error));
         if Timestamp::now().duration_since(entry.claimed) > MISSED {
-            tracing::warn!(request = %id, "it is closed without an answer: its hand-off directory {other} is gone");
-            return Some(Gone::ForGood);
+            tracing::warn!(request = %id, "it is closed without an answer: {why}");
+            return Some(Elsewhere::ForGood);
         }
-        tracing::warn!(request = %id, "its answer is kept until its hand-off directory {other} is there again, for a day");
-        Some(Gone::JustNow)
+        tracing::warn!(request = %id, "its answer is kept for a day, and tried again with each run: {why}");
+        Some(Elsewhere::JustNow)
     }
 
     pub(super) async fn accept_plain(&self, claim: Claim) -> Result<(), InboxError> {
@@ -266,13 +262,13 @@ impl Shared {
     fn settle(&self, state: &mut State, entry: Entry) -> Result<(), InboxError> {
         let Stage::Decided(status) = &entry.stage else { return Ok(()) };
         if let Err(error) = self.write_for(&entry, |dir| answer::write(dir, status)) {
-            match self.gone(&entry, &error) {
+            match self.elsewhere(&entry, &error) {
                 None => {
                     state.unanswered.push(entry);
                     return Err(error.into());
                 }
-                Some(Gone::JustNow) => return Ok(()),
-                Some(Gone::ForGood) => {}
+                Some(Elsewhere::JustNow) => return Ok(()),
+                Some(Elsewhere::ForGood) => {}
             }
         }
         state.logs.remove(&entry.id);

@@ -13,7 +13,7 @@ mod error;
 #[cfg(test)]
 mod tests;
 
-use tagship_core::{reference::Tag, text};
+use tagship_core::{handoff::status::Outcome, reference::Tag, text};
 
 pub use self::{
     ask::{Silence, ask},
@@ -87,7 +87,10 @@ pub async fn run(
     }
     // An engine that does not answer is no leave: see `ask`, which has tried all that the unit itself could.
     let named = named.map_err(|source| GuardError::Silent { service: service.clone(), source })?;
-    let Some(image) = named else { return Err(GuardError::Gone { unit: Box::new(unit), wanted }) };
+    let Some(image) = named else {
+        let failed = history.last().is_some_and(|last| last.status.outcome == Outcome::Failed);
+        return Err(GuardError::Gone { unit: Box::new(unit), wanted, failed });
+    };
     if wanted.image.as_ref() == Some(&image) || unit.was_proven(&history, &image) {
         return Ok(Pass::Named);
     }

@@ -43,7 +43,10 @@ pub async fn run<S: Store>(store: impl Future<Output = Result<S, Failure>>, entr
     let why = match timeout(PATIENCE, work).await {
         Ok(Ok(())) => None,
         Ok(Err(failure)) => Some(failure.words()),
-        Err(_) => Some(format!("the engine has not answered within {} s", PATIENCE.as_secs())),
+        Err(_) => Some(format!(
+            "the engine has not answered within {} s; hint: `systemctl --user status podman.socket`",
+            PATIENCE.as_secs()
+        )),
     };
     let all_back = why.is_none() && moved.iter().all(|name| name.outcome.is_ok());
     let mut lines: Vec<_> = moved.into_iter().map(line).collect();
@@ -149,5 +152,23 @@ mod tests {
     async fn an_engine_that_hangs_keeps_no_service_waiting() {
         let told = run(std::future::pending::<Result<World, Failure>>(), &entry(Phase::Replacing(2))).await;
         assert!(!told.all_back && told.lines[0].1.contains("20 s"), "{told:?}");
+    }
+
+    /// The key was revoked before the deploy began.
+    #[tokio::test]
+    async fn a_name_that_does_not_come_back_is_told_of() {
+        let world = World::default();
+        let revoked = |entry: InFlight| {
+            let services = entry.services.into_iter().map(|one| Recorded { revoked: one.image.is_some(), ..one });
+            InFlight { services: services.collect(), ..entry }
+        };
+        world.state().names.insert(name("web").to_string(), image_of(digest("new")));
+        world.state().names.insert(name("worker").to_string(), image_of(digest("old")));
+        let told = run(async { Ok(world.clone()) }, &revoked(entry(Phase::Replacing(1)))).await;
+        assert!(told.all_back);
+        let [(Urgency::Error, words)] = &told.lines[..] else { panic!("{told:?}") };
+        assert!(words.starts_with("localhost/app:web stands for nothing now: the key of"), "{words}");
+        // It stands for what the deploy found: its turn had not come.
+        assert_eq!(world.resolve(&name("worker")).await.unwrap(), Some(image_of(digest("old"))));
     }
 }

@@ -49,8 +49,13 @@ pub async fn run<H: Host>(
     let started = Timestamp::now();
     let order = |asked| Order { started, ..Order::of_operator(asked) };
     if let Err(refusal) = desk.make_way(settings, &told).await {
-        let asked = tag.or_else(|| desk.history().trust.running().map(|running| &running.tag)).cloned();
-        return Ok(desk.refuse(&order(asked.ok_or_else(|| NothingEarlier { app: settings.app.clone() })?), refusal));
+        let known = [desk.history().trust.running(), desk.history().trust.mark()].into_iter().flatten().next();
+        let Some(asked) = tag.or(known.map(|release| &release.tag)).cloned() else {
+            // A verdict needs a tag, and there is none to be had.
+            told.tell("verify", "refused", refusal.reason.as_str());
+            return Err(NothingEarlier { app: settings.app.clone() });
+        };
+        return Ok(desk.refuse(&order(asked), refusal));
     }
     let known = match tag {
         Some(tag) => desk.history().of_tag(tag).cloned(),

@@ -153,7 +153,7 @@ fn service(
     let unknown =
         Service { name: name.clone(), state: "unknown".into(), health: None, image: None, version: None, error: None };
     match facts {
-        Err(failure) => Service { error: Some(failure.reason), ..unknown },
+        Err(failure) => Service { error: Some(failure.words()), ..unknown },
         Ok((unit, container)) => {
             let version = container.as_ref().and_then(|container| {
                 let known = history.proven().iter().find(|proven| proven.image == container.image)?;

@@ -226,3 +226,38 @@ fn who_is_astray_after_a_crash() {
     }
     assert_eq!(astray(&entry, &facts[1..]), BTreeSet::from([0]), "unit gone");
 }
+
+#[test]
+fn what_has_no_way_back_is_said_before_anything_is_done() {
+    let settings = settings();
+    let facts = ["web", "worker", "beat"].map(|name| good(&settings, name));
+    let mut entry = record(&settings, RecordedGoal::PutBack, &facts).unwrap();
+    entry.services[1].was = Was::Stopped;
+    for recorded in &mut entry.services[..2] {
+        recorded.revoked = true;
+    }
+    let [web, worker] = &no_way_back(&entry)[..] else { panic!("{:?}", no_way_back(&entry)) };
+    assert!(web.1.starts_with("web runs an image whose key is revoked"), "{}", web.1);
+    assert!(worker.1.starts_with("worker is stopped, and its image's key is revoked"), "{}", worker.1);
+}
+
+#[test]
+fn only_what_a_deploy_never_came_to_is_spared() {
+    let settings = settings();
+    let entry = |revoked| {
+        let mut entry = record(&settings, RecordedGoal::PutBack, &[good(&settings, "web")]).unwrap();
+        entry.services[0].revoked = revoked;
+        entry
+    };
+    let is_spared = |revoked, change: fn(&mut Facts)| {
+        let mut now = good(&settings, "web");
+        change(&mut now);
+        !spared(&entry(revoked), &[now]).is_empty()
+    };
+    assert!(is_spared(true, |_| {}));
+    assert!(is_spared(true, |now| now.container = None), "it has not started yet");
+    assert!(!is_spared(false, |_| {}), "what may be put back is");
+    assert!(!is_spared(true, |now| now.named = Some(id('b'))));
+    assert!(!is_spared(true, |now| now.named = None));
+    assert!(!is_spared(true, |now| now.container = Some(container('b'))));
+}

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use crate::deploy::{
-    outcome::{Failure, Verdict},
+    outcome::{Failure, Left, Verdict},
     record::{Phase, Role, Was},
 };
 
@@ -131,9 +131,14 @@ impl Shape {
 }
 
 impl Slot {
-    /// It was stopped, and what it would start next is taken from it on the way back.
-    pub(super) fn rests_revoked(self) -> bool {
-        self.role == Role::Service && self.was == Was::Stopped && self.revoked
+    /// What it is left as where its name stood for the new image already and it was not restarted yet: what is revoked
+    /// gets its name back no more. One that was stopped has nothing to start; one that runs on cannot start again.
+    pub(super) fn left_unnamed(self) -> Option<Left> {
+        match (self.role, self.was) {
+            (Role::Service, Was::Stopped) if self.revoked => Some(Left::Stopped),
+            (Role::Service, _) if self.revoked => Some(Left::Broken),
+            _ => None,
+        }
     }
 
     /// It is restarted with the new image. What was stopped on purpose is not.

@@ -79,16 +79,18 @@ async fn signed_again_by_a_key_that_counts_it_is_put_back() {
     assert!(place.old_runs());
 }
 
-/// Killed in the middle: the companion that ends it heeds the list of today. What runs on goes on, as without a crash.
+/// Killed in the middle: the companion that ends it heeds the list of today. What it never came to goes on, or starts.
 #[tokio::test]
 async fn a_recovery_does_not_put_back_what_was_revoked_meanwhile() {
     let back = || Phase::RollingBack { cause: Failure::new("unhealthy", "web is not healthy") };
-    for (phase, outcome, moved) in [
-        (Phase::Pulling, Outcome::Interrupted, false),
-        (Phase::Replacing(0), Outcome::Failed, false),
-        (Phase::Replacing(1), Outcome::Failed, true),
-        (back(), Outcome::Failed, false),
-        (back(), Outcome::Failed, true),
+    for (phase, outcome, moved, runs) in [
+        (Phase::Pulling, Outcome::Interrupted, false, true),
+        (Phase::Replacing(0), Outcome::Failed, false, true),
+        (Phase::Replacing(1), Outcome::Failed, true, true),
+        (back(), Outcome::Failed, false, true),
+        (back(), Outcome::Failed, true, true),
+        // At a boot the companion may be there before the service.
+        (back(), Outcome::Failed, false, false),
     ] {
         let mut place = Place::new();
         place.deploy("v0.1.0").await;
@@ -96,19 +98,47 @@ async fn a_recovery_does_not_put_back_what_was_revoked_meanwhile() {
         let request = place.request("v0.2.0", place.world.release(&place.key, "v0.2.0"));
         begin(&place, &request).await;
         kill_in_the_middle(&place, &request, phase.clone());
+        let (web, worker) = ("web".parse().unwrap(), "worker".parse().unwrap());
         if !moved {
             place.world.state().names.insert("localhost/app:worker".into(), image_of(digest("v0.1.0")));
         }
+        if !runs {
+            place.world.state().runs.remove(&worker);
+        }
         place.run().await.unwrap();
-        assert_eq!(place.answer(request.id).outcome, outcome, "{phase:?}");
-        assert!(place.runs_old("worker"), "{phase:?}");
-        assert!(
-            phase == Phase::Pulling || !place.world.state().runs.contains_key(&"web".parse().unwrap()),
-            "{phase:?}"
-        );
+        let told = place.answer(request.id);
+        let state = |name: &str| {
+            told.services.iter().find(|service| service.name.as_str() == name).map(|s| s.state.as_str().to_owned())
+        };
+        assert_eq!(told.outcome, outcome, "{phase:?}: {}", told.reason);
+        assert_eq!(place.runs_old("worker"), runs, "{phase:?}");
+        assert_eq!(place.world.state().runs.contains_key(&web), phase == Phase::Pulling, "{phase:?}");
         let names = place.world.state().names.clone();
         assert_eq!(names.contains_key("localhost/app:worker"), !moved, "{phase:?}: {names:?}");
+        // What runs on and cannot start again is not called untouched.
+        assert_eq!(state("worker").as_deref(), Some(if moved { "broken" } else { "untouched" }), "{phase:?}");
+        let word = "worker cannot start again until a deploy succeeds: the key of what it ran is revoked";
+        assert_eq!(told.reason.as_str().contains(word), moved, "{}", told.reason);
     }
+}
+
+/// The key came on the list between the boot's recovery, which gave the name back, and the companion's.
+#[tokio::test]
+async fn a_name_that_was_given_back_before_the_key_was_revoked_is_taken() {
+    let mut place = Place::new();
+    place.deploy("v0.1.0").await;
+    let request = place.request("v0.2.0", place.world.release(&place.key, "v0.2.0"));
+    begin(&place, &request).await;
+    kill_in_the_middle(&place, &request, Phase::Replacing(0));
+    for name in ["web", "worker"] {
+        place.world.state().names.insert(format!("localhost/app:{name}"), image_of(digest("v0.1.0")));
+    }
+    place.rekeyed(true);
+    place.run().await.unwrap();
+    assert_eq!(place.answer(request.id).outcome, Outcome::Failed);
+    let names = place.world.state().names.clone();
+    assert_eq!(names.keys().collect::<Vec<_>>(), ["localhost/app:worker"]);
+    assert!(place.runs_old("worker") && !place.world.state().runs.contains_key(&"web".parse().unwrap()));
 }
 
 /// It was found running, never proven, and noted whose key had signed it.
@@ -133,17 +163,24 @@ async fn the_operator_does_not_put_back_what_a_revoked_key_signed_either() {
 /// It rests, and what it would have started is taken from it: the answer does not call that untouched.
 #[tokio::test]
 async fn a_stopped_service_whose_image_is_revoked_is_told_of() {
-    let mut place = Place::new();
-    place.settings.services = vec![vec!["web".parse().unwrap(), "worker".parse().unwrap()]];
-    place.deploy("v0.1.0").await;
-    place.world.state().runs.remove(&"worker".parse().unwrap());
-    place.rekeyed(true);
-    let sick = place.world.release(&place.key, "v0.2.0");
-    place.world.state().sick.insert(image_of(sick));
-    let status = place.ask("v0.2.0", sick).await;
-    let told = |name: &str| status.services.iter().find(|s| s.name.as_str() == name).unwrap().state.clone();
-    assert_eq!((told("web").as_str(), told("worker").as_str()), ("stopped", "stopped"), "{status:?}");
-    assert!(place.world.state().names.is_empty());
+    for everything in [true, false] {
+        let mut place = Place::new();
+        place.settings.services = vec![vec!["web".parse().unwrap(), "worker".parse().unwrap()]];
+        place.deploy("v0.1.0").await;
+        place.world.state().runs.remove(&"worker".parse().unwrap());
+        place.rekeyed(true);
+        if !everything {
+            // Somebody's own, which no key has to do with.
+            place.runs("web", "by hand");
+        }
+        let sick = place.world.release(&place.key, "v0.2.0");
+        place.world.state().sick.insert(image_of(sick));
+        let status = place.ask("v0.2.0", sick).await;
+        let told = |name: &str| status.services.iter().find(|s| s.name.as_str() == name).unwrap().state.clone();
+        let (outcome, web) = if everything { (Outcome::Failed, "stopped") } else { (Outcome::RolledBack, "restored") };
+        assert_eq!((status.outcome, told("web").as_str(), told("worker").as_str()), (outcome, web, "stopped"));
+        assert!(!place.world.state().names.contains_key("localhost/app:worker"));
+    }
 }
 
 /// The state is gone, and with it whose key signed what runs: the registry has the signature.

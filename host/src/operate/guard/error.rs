@@ -51,6 +51,8 @@ pub enum GuardError {
         unit: Box<Unit>,
         /// What that should stand for.
         wanted: Wanted,
+        /// The last deploy did not get everything back.
+        failed: bool,
     },
     /// The name stands for an image that the app's state does not name.
     #[error("{} is not started: {} stands for image {}{}", .unit.service, .unit.name, .image.short(),
@@ -101,14 +103,19 @@ impl Explain for GuardError {
                 "`podman image ls` as the app's user must work; `systemctl --user restart podman.socket` is quicker to ask"
                     .into()
             }
-            Self::Gone { unit, wanted } => {
+            Self::Gone { unit, failed: true, .. } => format!(
+                "the last deploy failed, and where the key of what ran before is revoked it took the name away: \
+                 `tagship-host history {}` says why; the next good deploy brings a name",
+                unit.app
+            ),
+            Self::Gone { unit, wanted, .. } => {
                 format!("{}; then look for what removes images, as `podman image prune --all` does", mend(unit, wanted))
             }
             Self::Foreign { unit, wanted, .. } => {
                 format!("{}; then look for what moves the name: a build, a pull, a `podman tag`", mend(unit, wanted))
             }
             Self::Unproven { unit, .. } => {
-                format!("`systemctl --user start tagship@{}` ends that deploy, and starts what ran before it", unit.app)
+                format!("`systemctl --user start tagship@{}` ends that deploy, and starts what may run", unit.app)
             }
         })
     }

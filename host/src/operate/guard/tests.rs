@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use tagship_core::{
     explain::{Explain, chain},
+    handoff::status::Status,
     reference::Digest,
     signature::Evidence,
 };
@@ -10,7 +11,7 @@ use tagship_core::{
 use super::*;
 use crate::{
     deploy::{Failure, Journal as _, Recorded, Was},
-    history::Proven,
+    history::{By, Proven, Verdict},
     journal::Current,
     state_dir::tests::fresh,
     testing::{digest, image_of, repository, tag},
@@ -369,4 +370,18 @@ async fn an_engine_that_does_not_say_starts_nothing_that_should_be_known() {
     let place = Place::new();
     place.in_flight("v0.1.0", Phase::Replacing(0), None);
     assert!(place.answered("web", Err(silent())).await.is_err(), "a first deploy under way");
+}
+
+/// What runs may be what is not to run any more: to name it again would bring back what a failed deploy took away.
+#[tokio::test]
+async fn after_a_failed_deploy_a_lost_name_is_not_to_be_mended_by_hand() {
+    for (outcome, by_hand) in [(Outcome::RolledBack, true), (Outcome::Failed, false)] {
+        let place = Place::after(&["v0.1.0"]);
+        let status = Status { tag: Some(tag("v0.2.0")), ..Status::new(outcome, "unhealthy", "web is not healthy") };
+        let verdict = Verdict { time: Timestamp::UNIX_EPOCH, by: By::Request, status };
+        History::open(&place.dir).unwrap().conclude(&place.dir, verdict).unwrap();
+        let hint = place.answered("web", Ok(None)).await.unwrap_err().hint().unwrap();
+        assert_eq!(hint.contains("podman tag"), by_hand, "{hint}");
+        assert_eq!(hint.contains("`tagship-host history app`"), !by_hand, "{hint}");
+    }
 }
