@@ -155,7 +155,7 @@ fn h42_a_way_back_that_somebody_pruned(host: &Host) {
     // An image that one service alone runs, as after a deploy that an administrator mended by hand.
     let _own = host.changed(
         &format!(
-            "printf 'FROM {0}\nLABEL own=1\n' | podman build -q --format docker -t localhost/demo:demo-flower - && systemctl --user restart demo-flower",
+            "printf 'FROM {0}\nLABEL own=1\n' | podman build -q --format docker -t localhost/demo:demo-flower - && systemctl --user restart demo-flower && podman healthcheck run demo-flower",
             before.image()
         ),
         "podman image prune -f >/dev/null",
