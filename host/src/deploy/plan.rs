@@ -138,29 +138,24 @@ pub(crate) fn astray(entry: &InFlight, facts: &[Facts]) -> BTreeSet<usize> {
             && now.unit.active == "active"
             && now.container.as_ref().is_some_and(|c| c.running && Some(&c.image) == recorded.image.as_ref())
     };
-    let by_name = |recorded: &Recorded| facts.iter().find(|now| now.name == recorded.name);
-    entry
-        .services
-        .iter()
-        .enumerate()
-        .filter(|(_, recorded)| !by_name(recorded).is_some_and(|now| stands(recorded, now)))
-        .map(|(index, _)| index)
-        .collect()
+    those(entry, facts, |recorded, now| !now.is_some_and(|now| stands(recorded, now)))
 }
 
 /// Those whose image is revoked and which a deploy that was cut off never came to: the name stands for that image, and
 /// nothing else runs. They go on, whatever they are doing now; at a boot they may not have started yet.
 pub(crate) fn spared(entry: &InFlight, facts: &[Facts]) -> BTreeSet<usize> {
-    let is_spared = |recorded: &Recorded| {
-        let now = facts.iter().find(|now| now.name == recorded.name);
-        recorded.revoked
-            && now.is_some_and(|now| {
-                now.named == recorded.image
-                    && now.container.as_ref().is_none_or(|c| Some(&c.image) == recorded.image.as_ref())
-            })
+    let is_as_before = |recorded: &Recorded, now: &Facts| {
+        let old = recorded.image.as_ref();
+        now.named.as_ref() == old && now.container.as_ref().is_none_or(|c| Some(&c.image) == old)
     };
+    those(entry, facts, |recorded, now| recorded.revoked && now.is_some_and(|now| is_as_before(recorded, now)))
+}
+
+/// The recorded ones of which this is true, by what is found of them now.
+fn those(entry: &InFlight, facts: &[Facts], is: impl Fn(&Recorded, Option<&Facts>) -> bool) -> BTreeSet<usize> {
+    let now = |recorded: &Recorded| facts.iter().find(|now| now.name == recorded.name);
     let all = entry.services.iter().enumerate();
-    all.filter(|(_, recorded)| is_spared(recorded)).map(|(index, _)| index).collect()
+    all.filter(|(_, recorded)| is(recorded, now(recorded))).map(|(index, _)| index).collect()
 }
 
 /// Whether systemd knows the unit and could load it.

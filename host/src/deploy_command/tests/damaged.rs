@@ -2,7 +2,7 @@
 
 use rustix::fs::Mode;
 
-use super::*;
+use super::{killed::*, *};
 use crate::history::Verdict;
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use tagship_core::signature::PublicKey;
 
-use super::*;
+use super::{killed::*, *};
 use crate::{config::RootFile, deploy::Failure};
 
 impl Place {
@@ -32,9 +32,7 @@ async fn a_rotated_key_still_restores_and_a_revoked_one_does_not() {
         let mut place = Place::new();
         place.deploy("v0.1.0").await;
         place.rekeyed(revoked);
-        let sick = place.world.release(&place.key, "v0.2.0");
-        place.world.state().sick.insert(image_of(sick));
-        let status = place.ask("v0.2.0", sick).await;
+        let status = place.ask_sick("v0.2.0").await;
         let expected = if revoked { Outcome::Failed } else { Outcome::RolledBack };
         assert_eq!(status.outcome, expected, "{}", status.reason);
         // The first service was replaced and could not come back; the second one's turn had not come.
@@ -43,7 +41,7 @@ async fn a_rotated_key_still_restores_and_a_revoked_one_does_not() {
         let names = place.world.state().names.clone();
         assert_eq!(names.contains_key("localhost/app:web"), !revoked, "{names:?}");
         // Nobody is blamed where nothing came back to show that it was not the host.
-        assert_eq!(place.ask("v0.2.0", sick).await.kind.as_str() == "rejected", !revoked);
+        assert_eq!(place.ask("v0.2.0", digest("v0.2.0")).await.kind.as_str() == "rejected", !revoked);
     }
 }
 
@@ -73,9 +71,7 @@ async fn signed_again_by_a_key_that_counts_it_is_put_back() {
     place.rekeyed(true);
     let same = place.world.release(&place.key, "v0.1.0");
     assert_eq!(place.ask("v0.1.0", same).await.outcome, Outcome::Unchanged);
-    let sick = place.world.release(&place.key, "v0.2.0");
-    place.world.state().sick.insert(image_of(sick));
-    assert_eq!(place.ask("v0.2.0", sick).await.outcome, Outcome::RolledBack);
+    assert_eq!(place.ask_sick("v0.2.0").await.outcome, Outcome::RolledBack);
     assert!(place.old_runs());
 }
 
@@ -173,9 +169,7 @@ async fn a_stopped_service_whose_image_is_revoked_is_told_of() {
             // Somebody's own, which no key has to do with.
             place.runs("web", "by hand");
         }
-        let sick = place.world.release(&place.key, "v0.2.0");
-        place.world.state().sick.insert(image_of(sick));
-        let status = place.ask("v0.2.0", sick).await;
+        let status = place.ask_sick("v0.2.0").await;
         let told = |name: &str| status.services.iter().find(|s| s.name.as_str() == name).unwrap().state.clone();
         let (outcome, web) = if everything { (Outcome::Failed, "stopped") } else { (Outcome::RolledBack, "restored") };
         assert_eq!((status.outcome, told("web").as_str(), told("worker").as_str()), (outcome, web, "stopped"));
@@ -195,9 +189,7 @@ async fn with_lost_state_too_a_revoked_keys_image_is_not_put_back() {
             place.world.release(&place.key, "v0.0.9");
             place.runs("worker", "v0.0.9");
         }
-        let sick = place.world.release(&place.key, "v0.2.0");
-        place.world.state().sick.insert(image_of(sick));
-        let status = place.ask("v0.2.0", sick).await;
+        let status = place.ask_sick("v0.2.0").await;
         let expected = if revoked { Outcome::Failed } else { Outcome::RolledBack };
         assert_eq!(status.outcome, expected, "{}", status.reason);
         assert_eq!(place.runs_old("web"), !revoked);
@@ -215,9 +207,7 @@ async fn a_key_that_is_revoked_after_the_state_was_lost_restores_nothing_either(
     assert_eq!(place.ask("v0.0.9", digest("v0.0.9")).await.kind.as_str(), "downgrade");
     assert!(place.history().proven().is_empty());
     place.rekeyed(true);
-    let sick = place.world.release(&place.key, "v0.2.0");
-    place.world.state().sick.insert(image_of(sick));
-    assert_eq!(place.ask("v0.2.0", sick).await.outcome, Outcome::Failed);
+    assert_eq!(place.ask_sick("v0.2.0").await.outcome, Outcome::Failed);
     assert!(!place.runs_old("web"));
 }
 
@@ -240,9 +230,7 @@ async fn a_signature_that_only_claims_a_revoked_key_takes_no_way_back() {
         "revoked-key",
         "it is taken at its word there"
     );
-    let sick = place.world.release(&place.key, "v0.2.0");
-    place.world.state().sick.insert(image_of(sick));
-    let status = place.ask("v0.2.0", sick).await;
+    let status = place.ask_sick("v0.2.0").await;
     assert_eq!(status.outcome, Outcome::RolledBack, "{}", status.reason);
     assert!(place.old_runs());
 }
