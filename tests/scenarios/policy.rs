@@ -97,10 +97,11 @@ fn policy(host: &Host, flags: &str) -> Ran {
 
 /// Everything that a check could leave behind: images and their names, Podman's files, rooms beside the store.
 fn traces(host: &Host) -> String {
-    let script = "podman images --all --no-trunc --format '{{.Id}} {{.Names}}' | sort; podman ps --format '{{.Names}} {{.ImageID}}' | sort
+    let images = host.images("--all --format '{{.Id}} {{.Names}}'");
+    let script = "podman ps --format '{{.Names}} {{.ImageID}}' | sort
          find ~/.config/containers /etc/containers -type f,l -exec sha256sum {} + | sort -k 2
          ls -A ~/.local/share/containers ~/.local/state/tagship/demo; pgrep --count catatonit || true";
-    host.app(script).text
+    images + &host.app(script).text
 }
 
 /// The digest that was proven here last: what the check pulls.

@@ -147,10 +147,9 @@ fn request_for_another_image(host: &Host) {
 /// Asks for the digest under the tag and requires a refusal of this kind that pulled and touched nothing.
 fn refused(host: &Host, tag: &str, digest: &str, kind: &str) -> Ran {
     let before = host.baseline();
-    let images = || host.app("podman images --quiet --no-trunc | sort -u").ok().text;
     // Built on this very host, the image could be in the store already: a pull would not show.
     host.app(&format!("podman rmi --force {IMAGE}:{tag} {IMAGE}@{digest} 2>/dev/null || true"));
-    let held = images();
+    let held = host.images("--quiet");
     let ran = host
         .ask(tag, digest)
         .ok()
@@ -158,7 +157,7 @@ fn refused(host: &Host, tag: &str, digest: &str, kind: &str) -> Ran {
         .says("Outcome: refused")
         .says(&format!("Kind: {kind}"))
         .says("Reason: ");
-    assert_eq!(held, images(), "something was pulled");
+    assert_eq!(held, host.images("--quiet"), "something was pulled");
     assert_eq!(before, host.state(), "something was touched");
     ran
 }

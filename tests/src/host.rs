@@ -154,6 +154,17 @@ impl Host {
         self.state().healthy()
     }
 
+    /// The images in the store, as `podman images` shows them with these flags, sorted: once the companion's run has
+    /// ended, which removes old ones after its answer.
+    pub fn images(&self, flags: &str) -> String {
+        const LOCK: &str = "~/.local/state/tagship/demo/lock";
+        self.app(&format!(
+            "{{ test ! -e {LOCK} || flock --shared --timeout 60 {LOCK} true; }} && podman images --no-trunc {flags} | sort -u"
+        ))
+        .ok()
+        .text
+    }
+
     /// The digest that the registry holds for a tag of the demo image.
     pub fn digest(&self, tag: &str) -> Option<String> {
         let ran = self.app(&digest(tag));
