@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use tagship_tests::{Host, Release};
-
-use tagship_tests::Scenario;
+use tagship_tests::{Host, Mend, Release, Scenario};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("registry_down", registry_down),
@@ -29,13 +27,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 const SOON: Duration = Duration::from_secs(20);
 
 fn registry_down(host: &Host) {
-    host.baseline();
-    let before = host.state();
-    host.root("systemctl stop registry.target").ok();
-    let ran = host.release().run();
-    host.root("systemctl start registry.target").ok();
-    ran.exits(4).within(SOON).says("registry.test:5000").says("hint:");
-    assert_eq!(before, host.state());
+    let before = host.baseline();
+    let _down = host.without_registry();
+    host.release().run().exits(4).within(SOON).says("registry.test:5000").says("hint:");
+    assert_eq!(before.services, host.state().services);
 }
 
 fn wrong_registry_password(host: &Host) {
@@ -79,8 +74,7 @@ fn no_companion_there(host: &Host) {
 
 fn a_companion_that_does_not_run(host: &Host) {
     let before = host.baseline();
-    let units = "tagship@demo.path tagship@demo.timer";
-    let _stopped = host.changed(&format!("systemctl --user stop {units}"), &format!("systemctl --user start {units}"));
+    let _stopped = stopped(host, "tagship@demo.path tagship@demo.timer");
     let ran = deploy_again(host).run().exits(6).within(Duration::from_secs(45)).says("no companion").says("hint:");
     // It is given the time that a busy host needs.
     assert!(ran.took > Duration::from_secs(28), "{:?}", ran.took);
@@ -91,20 +85,28 @@ fn a_companion_that_does_not_run(host: &Host) {
 fn a_companion_that_hangs_after_its_claim(host: &Host) {
     let before = host.baseline();
     // It stops itself when it begins with something, which it has claimed by then: while that unit starts, and not while
-    // the manager is being asked to start one, whose answer would be late afterwards.
+    // the manager is being asked to start one, whose answer would be late afterwards. The unit waits for that.
     // The first service, beside which nothing is waited for: a stopped clock makes no other one late.
-    let _slow = crate::hazards::slow_to_start(host, "demo-web");
+    let directory = "~/.config/systemd/user/demo-web.service.d";
+    let _waits = host.changed(
+        &format!(
+            "mkfifo ~/go; mkdir -p {directory}; printf '[Service]\\nExecStartPre=/bin/sh -c \"read _ <%%h/go\"\\n' >{directory}/waits.conf
+             systemctl --user daemon-reload"
+        ),
+        &format!(
+            "rm -r {directory}; systemctl --user daemon-reload; timeout 1 sh -c 'echo >~/go' || true; rm ~/go"
+        ),
+    );
     let kill = "systemctl --user kill --kill-whom=main -s";
-    let release = host.release();
-    let tag = release.tag();
-    let job = release.background("~/job.log");
+    let tag = host.release().signed().tag;
+    let job = host.release().of(&tag).steps("deploy,promote").background("~/job.log");
     {
         let _goes_on = host.changed("true", &format!("{kill} CONT tagship@demo.service || true"));
         host.app(&format!(
             "{job}
-             timeout 60 grep -q -m 1 'demo-web.*restarts with image' < <(tail -n +1 -F ~/job.log 2>/dev/null)
+             timeout 60 grep -q -m 1 'demo-web.*restarts with image' < <(tail -n +1 -F ~/job.log 2>/dev/null) || exit
              timeout 20 bash -c 'until [[ $(systemctl --user show -p SubState --value demo-web) == start-pre ]]; do sleep 0.02; done' || exit
-             {kill} STOP tagship@demo.service
+             {kill} STOP tagship@demo.service; echo >~/go
              code=0; wait $job || code=$?; cat ~/job.log; rm ~/job.log; exit $code"
         ))
         .exits(6)
@@ -116,6 +118,13 @@ fn a_companion_that_hangs_after_its_claim(host: &Host) {
     host.app("timeout 60 systemctl --user start tagship@demo.service").ok();
     host.release().of(&tag).run().ok().says("unchanged");
     assert_ne!(before.image(), host.state().healthy().image());
+}
+
+/// With these units stopped, and no run of the companion under way that they started before.
+fn stopped<'a>(host: &'a Host, units: &str) -> Mend<'a> {
+    let mend = host.changed(&format!("systemctl --user stop {units}"), &format!("systemctl --user start {units}"));
+    host.at_rest();
+    mend
 }
 
 /// Asks for what runs already, and for nothing else.
@@ -143,13 +152,13 @@ fn unknown_key_in_the_yaml(host: &Host) {
 }
 
 fn service_that_does_not_exist(host: &Host) {
-    with_configuration_edit(host, "sed -i 's/demo-worker/demo-wroker/' ~/.config/tagship/demo.yaml", &["demo-wroker"]);
+    with_configuration_edit(host, "sed -i 's/demo-worker/demo-wroker/' demo.yaml", &["demo-wroker"]);
 }
 
 fn key_that_the_user_owns(host: &Host) {
     with_configuration_edit(
         host,
-        "cp /etc/containers/cosign-app.pub ~/mine.pub; sed -i 's#/etc/containers/cosign-app.pub#/home/app/mine.pub#' ~/.config/tagship/demo.yaml",
+        "cp /etc/containers/cosign-app.pub ~/mine.pub; sed -i 's#/etc/containers/cosign-app.pub#/home/app/mine.pub#' demo.yaml",
         &["/home/app/mine.pub", "root"],
     );
 }
@@ -168,20 +177,24 @@ fn fails<'a>(host: &'a Host, code: i32, words: &[&str], fault: impl FnOnce(Relea
 }
 
 fn with_configuration(host: &Host, added: &str, words: &[&str]) {
-    with_configuration_edit(host, &format!("printf '{added}' >>~/.config/tagship/demo.yaml"), words);
+    with_configuration_edit(host, &format!("printf '{added}' >>demo.yaml"), words);
 }
 
 /// With the companion's configuration changed like this, the release is red with these words and nothing is touched.
 fn with_configuration_edit(host: &Host, edit: &str, words: &[&str]) {
     let before = host.baseline();
-    host.app(&format!("cp ~/.config/tagship/demo.yaml /tmp/good.yaml; {edit}")).ok();
-    let ran = host.release().run();
-    host.app("cp /tmp/good.yaml ~/.config/tagship/demo.yaml").ok();
-    let mut ran = ran.exits(1).within(SOON).says("refused");
-    for word in words {
-        ran = ran.says(word);
+    let tag = host.release().signed().tag;
+    let asked = || host.release().of(&tag).steps("deploy,promote").run();
+    {
+        // A run that finds nothing to do but a faulty configuration fails, and is not started again for ten seconds.
+        let _no_other = stopped(host, "tagship@demo.timer");
+        let _faulty = host.configured(edit);
+        let mut ran = asked().exits(1).within(SOON).says("refused");
+        for word in words {
+            ran = ran.says(word);
+        }
+        assert_eq!(before, host.state());
     }
-    assert_eq!(before, host.state());
     // Mended, it works: nothing was left behind.
-    host.release().run().ok();
+    asked().ok();
 }

@@ -97,6 +97,7 @@ fn history_is_compared_with_the_journal(host: &Host) {
     let release = host.release();
     let tag = release.tag();
     release.run().ok();
+    host.root("journalctl --sync").ok();
     let shown = host.app("tagship-host history demo").ok();
     shown.never_says("only in").says_in_order(&["TIME", "OUTCOME", &tag, "deployed", "request"]);
     let json = host.app("tagship-host history demo --json | jq -r '.verdicts[0].tag, .compared'").ok();
@@ -130,15 +131,13 @@ fn verify_checks_as_the_host_does(host: &Host) {
 
 fn h01_two_requests_each_get_their_own_verdict(host: &Host) {
     let before = host.baseline();
-    let bad = host.release().unhealthy();
-    let bad_tag = bad.tag();
-    // Built beforehand, so that it asks while the other one is under way.
-    let good_tag = host.release().signed().tag;
-    let good = host.release().of(&good_tag).steps("deploy,promote");
+    // Built beforehand, so that one asks while the other one is under way.
+    let [bad_tag, good_tag] = [host.release().unhealthy(), host.release()].map(|release| release.signed().tag);
+    let [bad, good] = [&bad_tag, &good_tag].map(|tag| host.release().of(tag).steps("deploy,promote"));
     // Both at once, on one host: the verdict of one must not reach the other.
     let ran = host.app(&format!(
         "cd /tmp; : >bad.log
-         ({}; echo code $?) >>bad.log 2>&1 & timeout 60 grep -q -m 1 'restarts with image' < <(tail -n +1 -F bad.log)
+         ({}; echo code $?) >>bad.log 2>&1 & timeout 60 grep -q -m 1 'restarts with image' < <(tail -n +1 -F bad.log) || exit
          ({}; echo code $?) >good.log 2>&1; wait %1
          answer() {{ grep -l \"^[a-z]* $1\\$\" ~/tagship/demo/deploy-status.*; }}
          log=$(answer {good_tag} | sed s/status/log/)

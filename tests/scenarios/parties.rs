@@ -159,7 +159,8 @@ fn the_socket(host: &Host) {
         .ok();
     let (all, journal) = ("--volume /etc:/outside/etc --volume /var/log:/outside/log", "/outside/log/journal");
     let state = "md5sum /etc/containers/cosign-app.pub; ls -la /etc/containers /etc/tagship 2>&1";
-    let (held, told) = (host.root(state), host.root("journalctl -o cat TAGSHIP_APP=demo | md5sum"));
+    let verdicts = "journalctl --sync; journalctl -o cat TAGSHIP_APP=demo | md5sum";
+    let (held, told) = (host.root(state), host.root(verdicts));
     for attempt in [
         "echo key >/outside/etc/containers/cosign-app.pub",
         "rm -f /outside/etc/containers/cosign-app.pub",
@@ -175,7 +176,7 @@ fn the_socket(host: &Host) {
         by_socket(host, &format!("--privileged {all}"), &attempt).denied();
     }
     assert_eq!(held.text, host.root(state).text);
-    assert_eq!(told.text, host.root("journalctl -o cat TAGSHIP_APP=demo | md5sum").text);
+    assert_eq!(told.text, host.root(verdicts).text);
     // To deploy alone, a job needs no socket.
     let Version { tag, digest } = host.release().signed();
     asks(host, (&tag, &digest), "").says("Outcome: deployed");

@@ -162,6 +162,7 @@ fn one_shared_name(host: &Host) {
             ),
         );
         host.app("systemctl --user restart demo-flower").exits(1);
+        host.root("journalctl --sync").ok();
         host.app("journalctl --user -u demo-flower -n 30 -o cat --no-pager").ok().says("demo-flower is not started");
     }
     host.app("tagship-host status demo; podman healthcheck run demo-flower").ok().says(&tag);

@@ -50,12 +50,12 @@ fn a_rejected_image_is_refused(host: &Host) {
 
 fn h38_a_stopped_service_stays_stopped(host: &Host) {
     host.baseline();
-    host.app("systemctl --user stop demo-flower").ok();
-    host.release().run().ok().says("demo-flower");
-    host.app("systemctl --user is-active demo-flower").exits(3);
-    host.app("systemctl --user start demo-flower").ok();
-    let digest = host.state();
-    assert!(digest.services.contains_key("demo-flower"));
+    {
+        let _stopped = host.changed("systemctl --user stop demo-flower", "systemctl --user start demo-flower");
+        host.release().run().ok().says("demo-flower");
+        host.app("systemctl --user is-active demo-flower").exits(3);
+    }
+    assert!(host.state().services.contains_key("demo-flower"));
     host.release().run().ok();
     host.state().healthy();
 }

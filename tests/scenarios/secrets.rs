@@ -259,18 +259,10 @@ fn a_wrong_password_leaves_nothing(host: &Host) {
 }
 
 fn a_registry_down_leaves_nothing(host: &Host) {
-    struct Down<'a>(&'a Host);
-    impl Drop for Down<'_> {
-        fn drop(&mut self) {
-            let ran = self.0.root("systemctl start registry.target docker-registry.service nginx.service");
-            assert!(ran.code == 0 || std::thread::panicking(), "{}", ran.text);
-        }
-    }
     let mut running = signing(host).begin();
     held_where_it_signs(&mut running);
     // It is held: the key is open, and nothing is in the registry yet.
-    let down = Down(host);
-    host.root("systemctl stop registry.target").ok();
+    let down = host.without_registry();
     let log = leaves_nothing(host, running, &NEEDLES, 4);
     assert!(log.contains("registry.test:5000"), "{log}");
     drop(down);

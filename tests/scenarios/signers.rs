@@ -72,11 +72,7 @@ fn second_registry(host: &Host, program: &str) {
 NGINX
         systemctl reload nginx
         # Neither tells when it is ready.
-        for try in $(seq 100); do
-          curl --silent --fail --output /dev/null https://registry.test:5010/v2/ && exit
-          sleep 0.05
-        done
-        exit 1"
+        timeout 60 bash -c 'until curl --silent --fail --output /dev/null https://registry.test:5010/v2/; do sleep 0.05; done'"
     ))
     .ok();
 }

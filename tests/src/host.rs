@@ -154,15 +154,20 @@ impl Host {
         self.state().healthy()
     }
 
-    /// The images in the store, as `podman images` shows them with these flags, sorted: once the companion's run has
-    /// ended, which removes old ones after its answer.
+    /// The images in the store, as `podman images` shows them with these flags, sorted.
     pub fn images(&self, flags: &str) -> String {
+        self.at_rest();
+        self.app(&format!("podman images --no-trunc {flags} | sort -u")).ok().text
+    }
+
+    /// Waits for the end of the companion's run, which removes old images after its answer and looks for requests once
+    /// more: it holds the lock until then.
+    ///
+    /// # Panics
+    /// When it does not end within a minute.
+    pub fn at_rest(&self) {
         const LOCK: &str = "~/.local/state/tagship/demo/lock";
-        self.app(&format!(
-            "{{ test ! -e {LOCK} || flock --shared --timeout 60 {LOCK} true; }} && podman images --no-trunc {flags} | sort -u"
-        ))
-        .ok()
-        .text
+        self.app(&format!("test ! -e {LOCK} || flock --shared --timeout 60 {LOCK} true")).ok();
     }
 
     /// The digest that the registry holds for a tag of the demo image.

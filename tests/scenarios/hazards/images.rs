@@ -229,7 +229,7 @@ fn old_images_go(host: &Host) {
         .says("old image was removed")
         .never_says("old images stay");
     // What is kept is enough to go back to, and from it, without a registry.
-    let _outage = host.changed_by_root("systemctl stop registry.target", "systemctl start registry.target");
+    let _outage = host.without_registry();
     host.app("tagship-host rollback demo").ok();
     let running = host.app("podman inspect --format '{{.Image}}' demo-web").ok();
     assert_eq!(running.trimmed(), images[2]);

@@ -235,11 +235,9 @@ fn h43_put_back_after_a_rotation(host: &Host) {
     let bad = release.env("TAGSHIP_KEY_PASSWORD", "long-enough").signed();
     let _rotated = host.configured("sed -i 's#^  keys: .*#  keys: [/etc/containers/next.pub]#' demo.yaml");
     let running = host.app("jq -r .running.tag ~/tagship/demo/deploy-host").ok();
-    let _registry = host.changed_by_root("true", "systemctl start registry.target");
     answered_amid_an_outage(host, &bad).says("Outcome: rolled-back").never_says("never proven");
     assert_eq!(before.image(), host.state().healthy().image());
     // It may run on; to be deployed or gone back to is another matter.
-    host.root("systemctl start registry.target").ok();
     let digest = host.digest(running.trimmed()).expect("what runs");
     host.ask(running.trimmed(), &digest).says("Outcome: refused").says("Kind: foreign-signature");
 }
@@ -251,13 +249,11 @@ fn h43_put_back_without_a_registry(host: &Host) {
     let _built = built_by_hand(host);
     let incumbent = host.state().healthy();
     assert_ne!(before.image(), incumbent.image());
-    let _registry = host.changed_by_root("true", "systemctl start registry.target");
     // Down once the image is here: nothing of the way back may need it.
     answered_amid_an_outage(host, &bad).says("Outcome: rolled-back").says("what runs again was never proven here");
     assert_eq!(incumbent.image(), host.state().healthy().image());
-    host.root("systemctl start registry.target").ok();
     host.ask(&good.tag, &good.digest).ok().says("Outcome: deployed");
-    host.root("systemctl stop registry.target").ok();
+    let _outage = host.without_registry();
     host.app("tagship-host rollback demo").ok().says("which was never proven here");
     assert_eq!(incumbent.image(), host.app("podman inspect --format '{{.Image}}' demo-flower").ok().trimmed());
     // Pruned since, there is no way back to it, and that is found out before anything is touched.
@@ -277,7 +273,7 @@ fn answered_amid_an_outage(host: &Host, version: &Version) -> Ran {
         version.tag, version.digest
     ))
     .ok();
-    host.root("systemctl stop registry.target").ok();
+    let _outage = host.without_registry();
     shell(host, &format!("await '[ -e deploy-status.{request} ]'; cat deploy-status.{request}"))
 }
 
