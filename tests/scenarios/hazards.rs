@@ -32,11 +32,11 @@ full() { printf '%s\n' "$2" "Request: $1" "Image: registry.test:5000/chris/demo"
 put() { full "$@" >".new-$1"; mv -n ".new-$1" "deploy-request.$1"; }
 # await CONDITION: until a change in this directory makes it true.
 await() {
-  local line deadline=$((SECONDS + 30))
+  local line deadline=$((SECONDS + 120))
   coproc WATCH { exec inotifywait -m -e create -e moved_to -e moved_from -e delete -e modify . 2>&1; }
   until read -r line <&"${WATCH[0]}" && [[ $line == 'Watches established.' ]]; do :; done
   until eval "$1"; do
-    read -r -t 30 line <&"${WATCH[0]}" && ((SECONDS < deadline)) || { echo "never: $1"; ls -A | head -n 40; cat "$(ls -t deploy-log.* | head -n 1)"; exit 1; }
+    read -r -t 120 line <&"${WATCH[0]}" && ((SECONDS < deadline)) || { echo "never: $1"; ls -A | head -n 40; cat "$(ls -t deploy-log.* | head -n 1)"; exit 1; }
   done
   kill "$WATCH_PID"
   wait "$WATCH_PID" || true
@@ -111,14 +111,14 @@ fn any_order(host: &Host) -> Mend<'_> {
 
 /// Makes each restart of demo-worker take a second longer, so that something can happen in it.
 fn slow(host: &Host) -> Mend<'_> {
-    slow_to_start(host, "demo-worker")
+    slow_by(host, 1)
 }
 
-/// Makes each start of a service take a second longer.
-pub(crate) fn slow_to_start<'a>(host: &'a Host, service: &str) -> Mend<'a> {
-    let directory = format!("~/.config/systemd/user/{service}.service.d");
+/// The same, by so many seconds.
+fn slow_by(host: &Host, seconds: u32) -> Mend<'_> {
+    let directory = "~/.config/systemd/user/demo-worker.service.d";
     host.changed(
-        &format!("mkdir -p {directory}; printf '[Service]\\nExecStartPre=/bin/sleep 1\\n' >{directory}/slow.conf; systemctl --user daemon-reload"),
+        &format!("mkdir -p {directory}; printf '[Service]\\nExecStartPre=/bin/sleep {seconds}\\n' >{directory}/slow.conf; systemctl --user daemon-reload"),
         &format!("rm -r {directory}; systemctl --user daemon-reload"),
     )
 }
@@ -126,7 +126,7 @@ pub(crate) fn slow_to_start<'a>(host: &'a Host, service: &str) -> Mend<'a> {
 /// Deploys this version, does this in the middle of a restart, and gives the answer.
 fn amid(host: &Host, version: &Version, act: &str) -> Ran {
     let request = id();
-    shell(
+    let ran = shell(
         host,
         &format!(
             "request={request}; put $request {} {}; told {request} '\"demo-worker\",\"event\":\"restart\"'; {act}
@@ -134,7 +134,9 @@ fn amid(host: &Host, version: &Version, act: &str) -> Ran {
             version.tag, version.digest
         ),
     )
-    .within(Duration::from_secs(60))
+    .within(Duration::from_secs(180));
+    host.at_rest();
+    ran
 }
 
 /// Counts the companion's runs, in `~/runs`: a line for each.

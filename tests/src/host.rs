@@ -160,6 +160,19 @@ impl Host {
         self.app(&format!("podman images --no-trunc {flags} | sort -u")).ok().text
     }
 
+    /// Has these services checked until they are healthy, for those that were started by hand: their own first check may
+    /// come too early, and the next one is half a minute away.
+    ///
+    /// # Panics
+    /// When one of them is not within a minute.
+    pub fn checked(&self, services: &[&str]) {
+        let services = services.join(" ");
+        self.app(&format!(
+            "for s in {services}; do timeout 60 bash -c \"until podman healthcheck run $s; do :; done\" || exit; done"
+        ))
+        .ok();
+    }
+
     /// Waits for the end of the companion's run, which removes old images after its answer and looks for requests once
     /// more: it holds the lock until then.
     ///

@@ -78,9 +78,11 @@ impl<'a> Release<'a> {
         self
     }
 
-    /// Runs it to its end.
+    /// Runs it to its end, and waits for that of the companion's run: a build fails when an image goes that it looks at.
     pub fn run(self) -> Ran {
-        self.host.app(&self.script())
+        let ran = self.host.app(&self.script());
+        self.host.at_rest();
+        ran
     }
 
     /// Makes a version that nobody is asked to deploy: built, pushed and signed.

@@ -11,7 +11,7 @@ use bollard::{
     query_parameters::{LogsOptionsBuilder, WaitContainerOptionsBuilder},
 };
 use futures_util::StreamExt;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     ContainersError, Engine,
@@ -32,8 +32,11 @@ const LAST_WORDS: usize = 16 * 1024;
 /// How far back events are read: whatever is asked for has just ended.
 const LATELY: &str = "2m";
 
-/// The longest that the end of a container which can no longer be asked is waited for.
+/// The longest that the end of a container which can no longer be asked is waited for, or that its event is.
 const END: Duration = Duration::from_secs(1);
+
+/// After what time events are read once more.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// The longest that what it left is read: what was read by then is better than nothing.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -91,7 +94,19 @@ impl Engine {
         Failure::new("container-exited", format!("the container of {service} exited{how}")).hint(more(service))
     }
 
+    /// Podman's events are in the systemd journal, which may be behind what has just ended.
     async fn told_code(&self, service: &ServiceName, which: Which<'_>) -> Option<i64> {
+        let begun = Instant::now();
+        loop {
+            let code = self.code_among_events(service, which).await;
+            if code.is_some() || begun.elapsed() >= END {
+                return code;
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    async fn code_among_events(&self, service: &ServiceName, which: Which<'_>) -> Option<i64> {
         let label = format!("PODMAN_SYSTEMD_UNIT={}", service.unit());
         let filters = serde_json::json!({ "type": ["container"], "event": ["died"], "label": [label] });
         let filters = engine::query(&filters.to_string());

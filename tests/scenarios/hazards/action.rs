@@ -19,13 +19,16 @@ fn played(host: &Host, directory: &str, budget: u32, flags: &[(&str, &str)], act
     let release = flags.iter().fold(release, |release, (name, value)| release.flag(name, value));
     let command = release.env("GITHUB_ACTIONS", "true").env("FORGEJO_ACTIONS", "true").command();
     format!(
-        "rm -rf ~/{directory}; mkdir ~/{directory}; jq '.budget_seconds = {budget}' deploy-host >~/{directory}/deploy-host
-         (cd ~/{directory}; coproc WATCH {{ exec timeout 30 inotifywait -q -m -e moved_to --format %f .; }}
+        "rm -rf ~/{directory} ~/{directory}.watches; mkdir ~/{directory}; jq '.budget_seconds = {budget}' deploy-host >~/{directory}/deploy-host
+         mkfifo ~/{directory}.watches
+         (cd ~/{directory}; coproc WATCH {{ exec timeout 60 inotifywait -m -e moved_to --format %f . 2>&1; }}
+          until read -r name <&${{WATCH[0]}} && [[ $name == 'Watches established.' ]]; do :; done; echo >~/{directory}.watches
           until read -r name <&${{WATCH[0]}} && [[ $name == deploy-request.* ]]; do :; done
           kill $WATCH_PID; id=${{name#deploy-request.}}; mv $name .taken
           answer() {{ printf '%s\\n' \"ok $version\" \"Request: $id\" Outcome:\\ deployed Kind:\\ deployed \"Reason: $1\" \"Digest: $running\"; }}
           {act}) >/dev/null 2>&1 &
-         code=0; timeout 25 {command} >~/{directory}.log 2>&1 || code=$?; echo \"code $code\" >>~/{directory}.log; rm -rf ~/{directory}"
+         read -r _ <~/{directory}.watches; rm ~/{directory}.watches
+         code=0; timeout 60 {command} >~/{directory}.log 2>&1 || code=$?; echo \"code $code\" >>~/{directory}.log; rm -rf ~/{directory}"
     )
 }
 
@@ -124,11 +127,11 @@ fn h35_a_hostile_directory(host: &Host) {
             "id=01ARZ3NDEKTSV4RRFFQ69G5FAV; answer yes >.status; id=${name#deploy-request.}; mv .status deploy-status.$id",
         ),
     ];
-    // All at once: each waits three seconds for an answer that never comes.
+    // All at once: each waits ten seconds for an answer that never comes.
     let scripts: String = acts
         .iter()
         .map(|(name, act)| {
-            format!("({}) &\n", played(host, &format!("hostile-{name}"), 600, &[("timeout", "3s")], act))
+            format!("({}) &\n", played(host, &format!("hostile-{name}"), 600, &[("timeout", "10s")], act))
         })
         .collect();
     let ran = shell(host, &format!("{scripts} wait; tail -n 4 ~/hostile-*.log; rm ~/hostile-*.log"));

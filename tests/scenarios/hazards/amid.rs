@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tagship_tests::{Host, Scenario};
 
-use super::{Versions, amid, any_order, id, shell, slow};
+use super::{Versions, amid, any_order, id, shell, slow, slow_by};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("fault_configuration_and_program_vanish_in_the_middle", fault_configuration_and_program_vanish),
@@ -100,7 +100,7 @@ fn fault_service_ignores_sigterm(host: &Host) {
         .run()
         .ok();
     let stubborn = host.state().healthy();
-    host.release().run().ok().within(Duration::from_secs(60));
+    host.release().run().ok().within(Duration::from_secs(120));
     assert_ne!(stubborn.image(), host.state().healthy().image());
 }
 
@@ -143,7 +143,7 @@ fn a_way_back_that_fails_is_loud(host: &Host) {
     }
     assert_eq!(before.moving, after.moving);
     // Who looks for errors only sees it.
-    host.root(&format!("journalctl -p err TAGSHIP_APP=demo TAGSHIP_TAG={tag} -o cat --no-pager"))
+    host.root(&format!("journalctl --sync; journalctl -p err TAGSHIP_APP=demo TAGSHIP_TAG={tag} -o cat --no-pager"))
         .ok()
         .says(&format!("demo: {tag} failed: "))
         .says("going back failed, too");
@@ -154,7 +154,7 @@ fn a_way_back_that_fails_is_loud(host: &Host) {
     broken_amid(&format!("tagship-host rollback demo {other} >~/job.log 2>&1 & job=$!"), "")
         .says("going back failed, too");
     host.root(&format!(
-        "journalctl -p err --since '{}' TAGSHIP_APP=demo TAGSHIP_TAG={other} TAGSHIP_BY=operator -o cat --no-pager",
+        "journalctl --sync; journalctl -p err --since '{}' TAGSHIP_APP=demo TAGSHIP_TAG={other} TAGSHIP_BY=operator -o cat --no-pager",
         since.trimmed()
     ))
     .ok()
@@ -193,7 +193,7 @@ fn fault_clock_went_back(host: &Host) {
 fn fault_clock_went_forward(host: &Host) {
     let before = host.baseline();
     let ran = shell(host, "echo $version").ok();
-    let (_order, slow) = (any_order(host), slow(host));
+    let (_order, slow) = (any_order(host), slow_by(host, 6));
     let other = Versions::of(host).other(host);
     // The clock of a namespace cannot be set; but a jump by ten days is, for everything that was written before it, as if it
     // had been written ten days earlier: answers, the log, the journal, and the names of the images that are kept.

@@ -112,7 +112,7 @@ PERL
         host,
         &format!(
             r#"{WRITER}
-            timeout 120 inotifywait -m -e moved_to --format %f . >~/burst/events 2>~/burst/watching & watch=$!
+            timeout 600 inotifywait -m -e moved_to --format %f . >~/burst/events 2>~/burst/watching & watch=$!
             timeout 30 grep -q -m 1 established < <(tail -n +1 -F ~/burst/watching 2>/dev/null)
             started=$(date +%s%N); wrong=0
             {writers}

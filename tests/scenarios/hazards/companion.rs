@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tagship_tests::{Host, Mend, SERVICES, Scenario};
 
-use super::{Version, Versions, amid, any_order, id, shell, slow};
+use super::{Version, Versions, amid, any_order, id, shell, slow, slow_by};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("a_trace_shows_where_a_deploys_time_goes", a_trace_shows_where_a_deploys_time_goes),
@@ -143,6 +143,7 @@ fn the_units_are_as_hard_as_the_manual_says(host: &Host) {
     let probe = "(unshare --user true; stat -c %%%%U /etc/containers/cosign-app.pub) >%%h/probed 2>&1";
     let _probe = with_setting(host, &format!("ExecStart=\\nExecStart=/bin/sh -c \"{probe}\""));
     let _file = host.changed("rm -f ~/probed", "rm -f ~/probed");
+    host.at_rest();
     let probed = host.app("systemctl --user start tagship@demo && cat ~/probed").ok();
     probed.says_in_order(&["Operation not permitted", "root\n"]);
 }
@@ -158,9 +159,9 @@ fn the_units_timeout_follows_the_budget(host: &Host) {
 
 fn stopped_in_the_middle(host: &Host) {
     let before = host.baseline();
-    let (_order, _slow, versions) = (any_order(host), slow(host), Versions::of(host));
+    let (_order, _slow, versions) = (any_order(host), slow_by(host, 6), Versions::of(host));
     // Going back takes longer than the unit's own patience.
-    let _short = with_setting(host, "TimeoutStopSec=100ms");
+    let _short = with_setting(host, "TimeoutStopSec=4s");
     let (other, bad) = (versions.other(host), &versions.bad[1]);
     let (first, second) = (id(), id());
     // Another one waits for its turn meanwhile. It is told at once, too, and nothing is begun for it.
@@ -182,7 +183,7 @@ fn stopped_in_the_middle(host: &Host) {
         .says("Service: demo-worker restored")
         .says("Service: demo-flower restored")
         .says("before anything was touched")
-        .within(Duration::from_secs(30));
+        .within(Duration::from_secs(90));
     assert_eq!(before.image(), host.state().healthy().image());
     host.app("jq -e '. == null' ~/.local/state/tagship/demo/journal.json; tagship-host status demo")
         .ok()

@@ -33,6 +33,7 @@ fn h11_what_is_acted_upon_is_on_the_disk_before(host: &Host) {
         "systemctl --user stop tagship@demo.path tagship@demo.timer",
         "systemctl --user start tagship@demo.path tagship@demo.timer",
     );
+    host.at_rest();
     let request = id();
     let _trace = host.changed("rm -f ~/strace", "rm -f ~/strace");
     let ran = shell(

@@ -151,7 +151,7 @@ fn goes_back_and_blames_nobody(host: &Host, act: &str, undo: &str, kind: &str) {
     let (_order, slow) = (any_order(host), slow(host));
     let other = Versions::of(host).other(host);
     let _impatient =
-        host.configured("sed -i 's/^health:.*/health: {timeout: 3s}/; s/^budget:.*/budget: 90s/' demo.yaml");
+        host.configured("sed -i 's/^health:.*/health: {timeout: 10s}/; s/^budget:.*/budget: 90s/' demo.yaml");
     let act = format!("{act}; told $request 'going back'; {undo}");
     amid(host, &other, &act).ok().says("Outcome: rolled-back").says(&format!("Kind: {kind}"));
     assert_eq!(before.image(), host.state().healthy().image());

@@ -35,7 +35,7 @@ fn h27_an_answer_that_finds_no_room(host: &Host) {
     // The action finds out before it does anything.
     let full =
         host.changed("head -c 1M /dev/zero >~/tagship/demo/full 2>/dev/null || true", "rm -f ~/tagship/demo/full");
-    host.release().run().exits(6).within(Duration::from_secs(20)).says("No space left").says("hint:");
+    host.release().run().exits(6).within(Duration::from_secs(60)).says("No space left").says("hint:");
     drop(full);
     // A request that fills the last page, which its claim gives back to the log: none is left for the answer.
     let request = id();
@@ -68,7 +68,7 @@ fn h36_nothing_spins(host: &Host) {
     ] {
         let request = id();
         // A name that the path unit does not look for, until nothing works any more.
-        shell(host, &format!("full {request} $version $running >.new; : >~/runs; systemctl --user stop tagship@demo.path; mv -n .new deploy-request.{request}")).ok();
+        shell(host, &format!("served; full {request} $version $running >.new; : >~/runs; systemctl --user stop tagship@demo.path; mv -n .new deploy-request.{request}")).ok();
         let broken = host.changed(&change, &back);
         host.app(&format!(
             "since=$(date '+%F %T.%N'); systemctl --user start tagship@demo.path

@@ -2,7 +2,7 @@
 
 use tagship_tests::{Host, Scenario};
 
-use super::{Versions, amid, any_order, slow};
+use super::{Versions, amid, any_order, slow, slow_by};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("h41_a_cancelled_job_is_no_success", h41_a_cancelled_job_is_no_success),
@@ -12,7 +12,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 
 fn h41_a_cancelled_job_is_no_success(host: &Host) {
     let before = host.baseline();
-    let (_order, _slow) = (any_order(host), slow(host));
+    let (_order, _slow) = (any_order(host), slow_by(host, 4));
     let started = "timeout 20 bash -c 'until [[ $(systemctl --user show -p SubState --value demo-worker) == start-pre ]]; do :; done'";
     for act in [
         // In its place comes a job to stop it.

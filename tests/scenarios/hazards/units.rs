@@ -163,7 +163,7 @@ Entrypoint=/bin/sh
 Exec=-c \"cat /version >>/migrate/runs; . /migrate/does\"
 [Service]
 Type=oneshot
-TimeoutStartSec=3
+TimeoutStartSec=10
 UNIT
         systemctl --user daemon-reload",
         "rm -rf ~/migrate ~/.config/containers/systemd/demo-migrate.container; systemctl --user daemon-reload
@@ -185,9 +185,9 @@ UNIT
             &format!("rm -r {directory}; systemctl --user daemon-reload"),
         );
         let _short = host.configured(
-            "sed -i '/^health:/d; /^budget:/d' demo.yaml; printf 'health: {timeout: 5s}\\nbudget: 9s\\n' >>demo.yaml",
+            "sed -i '/^health:/d; /^budget:/d' demo.yaml; printf 'health: {timeout: 5s}\\nbudget: 18s\\n' >>demo.yaml",
         );
-        let spent = host.ask(&other.tag, &other.digest).ok().within(Duration::from_secs(20)).says("fail ");
+        let spent = host.ask(&other.tag, &other.digest).ok().within(Duration::from_secs(50)).says("fail ");
         spent.says("Kind: budget").says("demo-migrate");
         host.app("[[ $(systemctl --user show -P ActiveState demo-migrate) != activating ]]").ok();
         assert_eq!(before, host.state());
