@@ -109,8 +109,9 @@ pub async fn run<H: Host>(
         worked = worked.and(round_worked.await);
         let (desk, _) = &mut *desk.lock().await;
         desk.close();
-        // What came meanwhile is claimed and deployed as if nothing had been left to do.
-        if !inbox.beside(desk.tidy()).await {
+        // What came meanwhile is claimed and deployed as if nothing had been left to do. Also what came while nothing was:
+        // its file is gone, so nobody would start another run for it.
+        if !inbox.beside(desk.tidy()).await && !inbox.is_waiting() {
             break;
         }
     }

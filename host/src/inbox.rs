@@ -249,7 +249,8 @@ impl Inbox {
         self.is_waiting()
     }
 
-    fn is_waiting(&self) -> bool {
+    /// Whether a request waits for its deploy.
+    pub fn is_waiting(&self) -> bool {
         self.shared.state().waiting.is_some()
     }
 

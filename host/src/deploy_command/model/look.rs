@@ -100,9 +100,11 @@ impl Model {
         assert!(self.plain.iter().any(|plain| plain_tag(plain) == told), "{status:?} for nobody");
     }
 
-    /// After a run that was not killed, whoever had asked before it has an answer.
+    /// After a run that was not killed, whoever had asked before it has an answer, and so has whatever it claimed: its
+    /// file is gone, so nobody starts another run for it.
     pub(super) fn look_after_run(&mut self) {
         self.look();
+        assert_eq!(Requests::open(self.state()).unwrap().open_entries().unwrap(), [], "claimed, and left lying");
         for asked in &self.asked {
             let waited = asked.files.iter().any(|file| file.waits && !file.withdrawn);
             assert!(!waited || asked.answer.is_some(), "no answer for {asked:?}");
