@@ -171,28 +171,31 @@ impl Round<'_> {
         {
             desk.postpone(Some(request));
         }
-        let recovered = match self.at_first {
-            Ok(settings) => desk.recover(settings, &Told::new(progress)).await.map_err(|failure| {
+        let recovered = match (desk.conclude_ended(), self.at_first) {
+            (Some(ended), _) => Ok(Some(ended)),
+            (None, Ok(settings)) => desk.recover(settings, &Told::new(progress)).await.map_err(|failure| {
                 Status::new(Outcome::Interrupted, &failure.kind, &format!("{}; it will be ended later", failure.reason))
             }),
-            Err(_) if !desk.has_left_over() => Ok(None),
-            Err(error) => Err(damaged::ended_later(error)),
+            (None, Err(_)) if !desk.has_left_over() => Ok(None),
+            (None, Err(error)) => Err(damaged::ended_later(error)),
         };
+        let in_flight = desk.in_flight();
         let mut told = true;
         for arrival in &waiting {
             let order = order(arrival);
             let status = match (&untold, &recovered) {
                 (Some((request, status)), _) if *request == arrival.id() => status.clone(),
                 (_, Ok(Some((request, status)))) if *request == Some(arrival.id()) => status.clone(),
-                (_, Ok(_)) => {
-                    let status = desk.untouched(&order, None);
-                    desk.refuse(&order, status)
-                }
-                (_, Err(status)) => {
+                (_, Err(status)) if in_flight == order.request => {
                     let status = desk.refuse(&order, status.clone());
                     // Before it is told, or a run that is killed now would leave a second verdict to the next one.
                     desk.postpone(order.request);
                     status
+                }
+                // It was not this one's deploy, or was none yet.
+                (_, Ok(_) | Err(_)) => {
+                    let status = desk.untouched(&order, None);
+                    desk.refuse(&order, status)
                 }
             };
             // One that cannot be written now is written later, and keeps no other one back.
@@ -204,11 +207,7 @@ impl Round<'_> {
         match recovered {
             Ok(Some(_)) if told => desk.close(),
             Ok(_) => {}
-            Err(status) => {
-                report::line(Urgency::Error, status.reason.as_str());
-                let nobodys = desk.in_flight();
-                desk.postpone(nobodys);
-            }
+            Err(status) => report::line(Urgency::Error, status.reason.as_str()),
         }
         !waiting.is_empty()
     }

@@ -91,24 +91,12 @@ impl<'h, H: Host> Desk<'h, H> {
         settings: &Settings,
         told: &Told,
     ) -> Result<Option<(Option<RequestId>, Status)>, Failure> {
-        let Some(current) = self.journal.current().cloned() else { return Ok(None) };
-        let Current { request, asked, started, postponed, .. } = current;
-        let by = match request {
-            // That it would be ended later was this request's verdict, its only one. What is ended now is nobody's.
-            _ if postponed => By::Companion,
-            Some(id) if self.verdict_of(id).is_some() => By::Companion,
-            Some(_) => By::Request,
-            None => By::Operator,
-        };
-        let order = Order { request, by, asked, started };
-        if let Some(verdict) = current.verdict {
-            // Killed between writing it down and saying so, or between saying so and answering.
-            if self.history.last().is_none_or(|last| last.status != verdict) {
-                self.conclude(&order, &verdict);
-            }
-            return Ok(Some((order.request, verdict)));
+        if let Some(ended) = self.conclude_ended() {
+            return Ok(Some(ended));
         }
-        let order = Order { request: order.request.filter(|_| by == By::Request), ..order };
+        let Some(current) = self.journal.current().cloned() else { return Ok(None) };
+        let order = self.order_of(&current);
+        let order = Order { request: order.request.filter(|_| order.by == By::Request), ..order };
         let digest = current.release.as_ref().map(|(release, _)| release.digest);
         let status = match current.entry {
             None => {
@@ -133,6 +121,32 @@ impl<'h, H: Host> Desk<'h, H> {
         Ok(Some((order.request, status)))
     }
 
+    /// Says how the deploy that an earlier run left has ended, if it had: that run was killed between writing it down and
+    /// saying so, or between saying so and answering. Its request and its verdict.
+    ///
+    /// Call [`close`](Self::close) once the verdict has been told.
+    pub fn conclude_ended(&mut self) -> Option<(Option<RequestId>, Status)> {
+        let current = self.journal.current()?.clone();
+        let verdict = current.verdict.clone()?;
+        let order = self.order_of(&current);
+        if self.history.last().is_none_or(|last| last.status != verdict) {
+            self.conclude(&order, &verdict);
+        }
+        Some((order.request, verdict))
+    }
+
+    /// Whose word the deploy was that an earlier run left.
+    fn order_of(&self, current: &Current) -> Order {
+        let by = match current.request {
+            // That it would be ended later was this request's verdict, its only one. What is ended now is nobody's.
+            _ if current.postponed => By::Companion,
+            Some(id) if self.verdict_of(id).is_some() => By::Companion,
+            Some(_) => By::Request,
+            None => By::Operator,
+        };
+        Order { request: current.request, by, asked: current.asked.clone(), started: current.started }
+    }
+
     /// Makes ready for something new: ends what an earlier run left in the middle, and finds out what a version must not
     /// be below. Otherwise the refusal.
     pub async fn make_way(&mut self, settings: &Settings, told: &Told) -> Result<(), Status> {
@@ -145,9 +159,7 @@ impl<'h, H: Host> Desk<'h, H> {
 
     /// The verdict on a request whose deploy was stopped before its first effect.
     pub fn untouched(&self, order: &Order, digest: Option<Digest>) -> Status {
-        let reason = "the companion was stopped before anything was touched; request it anew";
-        let status = Status::new(Outcome::Interrupted, "interrupted", reason);
-        Status { digest, ..self.dated(order, status) }
+        Status { digest, ..self.dated(order, nothing_touched()) }
     }
 
     /// What would keep a deploy from beginning, as far as it shows without a request: a sentence for each.
@@ -330,6 +342,12 @@ impl<'h, H: Host> Desk<'h, H> {
         }
         written.is_ok()
     }
+}
+
+/// What is said of a request whose deploy was stopped before its first effect.
+pub fn nothing_touched() -> Status {
+    let reason = "the companion was stopped before anything was touched; request it anew";
+    Status::new(Outcome::Interrupted, "interrupted", reason)
 }
 
 fn ground<'a, U, S, C>(

@@ -261,7 +261,7 @@ impl Containers for Engine {
         let found =
             self.newest(want.service, want.timeout).await.map_err(|error| Failure::of(&error).at(want.service))?;
         let Some(found) = found else {
-            return Err(self.exited(want.service, Which::NewestBut(want.not), None).await.at(want.service));
+            return Err(self.exited(want.service, Which::LastSince(want.since, want.not), None).await.at(want.service));
         };
         let facts = found.facts();
         if Some(&facts.id) == want.not {

@@ -3,8 +3,7 @@
 //!
 //! Each request that was claimed is answered once, whatever happens in between: it is in the ledger before its file is
 //! deleted, its answer is in the ledger before it is written, and it is closed only after that, unless its directory is
-//! one that is configured no more and stays away. What a deploy does, and
-//! whether a request is trusted, is not known here.
+//! one that is configured no more and stays away. What a deploy does, and whether a request is trusted, is not known here.
 
 mod claimed;
 mod judge;
@@ -155,10 +154,17 @@ impl Inbox {
         for claim in told {
             warn(inbox.shared.dir.discard(&claim.name).map_err(InboxError::from));
         }
-        for entry in entries {
+        let (decided, open): (Vec<_>, Vec<_>) = entries
+            .into_iter()
+            .partition(|entry| matches!((&entry.form, &entry.stage), (EntryForm::Plain { .. }, Stage::Decided(_))));
+        for entry in open {
             warn(inbox.shared.resume(entry));
         }
         warn(inbox.admit(new).await);
+        // The plain form has one answer: what became of a request must not give way to a file that was none.
+        for entry in decided {
+            warn(inbox.shared.resume(entry));
+        }
         warn(inbox.take().await);
         Ok(inbox)
     }

@@ -51,7 +51,7 @@ impl Explain for JournaldError {
 
 /// A verdict as the journal has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Told {
+pub struct Noted {
     /// When.
     pub time: Timestamp,
     /// The tag asked for.
@@ -70,7 +70,7 @@ pub struct Told {
     pub started: Option<String>,
 }
 
-impl Told {
+impl Noted {
     /// What the journal is told of a verdict.
     pub fn of(verdict: &Verdict) -> Self {
         let status = &verdict.status;
@@ -116,7 +116,7 @@ struct Entry {
 }
 
 /// The newest verdicts that this user's companion told the journal, the oldest first.
-pub async fn verdicts(app: &App) -> Result<Vec<Told>, JournaldError> {
+pub async fn verdicts(app: &App) -> Result<Vec<Noted>, JournaldError> {
     let uid = rustix::process::geteuid().as_raw();
     let mut command = Command::new("journalctl");
     command.args(["--quiet", "--no-pager", "--output=json", "--lines", &ENTRIES.to_string()]);
@@ -132,11 +132,11 @@ pub async fn verdicts(app: &App) -> Result<Vec<Told>, JournaldError> {
     Ok(parse(&output.stdout))
 }
 
-fn parse(journal: &[u8]) -> Vec<Told> {
+fn parse(journal: &[u8]) -> Vec<Noted> {
     let entries = journal.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Entry>(line).ok());
     let told = entries.filter_map(|Entry { time, tag, request, outcome, kind, by, digest, started }| {
         let time = Timestamp::from_microsecond(time.parse().ok()?).ok()?;
-        Some(Told { time, tag, request, outcome, kind, by, digest, started })
+        Some(Noted { time, tag, request, outcome, kind, by, digest, started })
     });
     told.collect()
 }
@@ -175,7 +175,7 @@ mod tests {
         for by in [By::Request, By::Operator, By::Companion] {
             let verdict = Verdict { time: Timestamp::UNIX_EPOCH, by, status: status.clone() };
             let message = report::fields(&"app".parse().unwrap(), &verdict, "line", report::Urgency::Warning);
-            assert_eq!(parse(shown(&message).to_string().as_bytes()), [Told::of(&verdict)]);
+            assert_eq!(parse(shown(&message).to_string().as_bytes()), [Noted::of(&verdict)]);
         }
     }
 

@@ -14,7 +14,7 @@ use std::{
 
 use tagship_core::{
     explain::{self, Explain},
-    handoff::status::{Outcome, Status},
+    handoff::status::{Outcome, Service, Status},
     text,
 };
 
@@ -192,10 +192,9 @@ pub fn verdict(app: &App, verdict: &Verdict) {
 
 /// How urgent an answer is. One that leaves a service down is an error: nothing runs there until somebody comes.
 fn urgency(status: &Status) -> Urgency {
-    let broken = || status.services.iter().any(|service| service.state.as_str() == "broken");
     match status.outcome {
         outcome if outcome.is_ok() => Urgency::Notice,
-        Outcome::Failed if broken() => Urgency::Error,
+        Outcome::Failed if status.services.iter().any(Service::is_down) => Urgency::Error,
         _ => Urgency::Warning,
     }
 }
@@ -216,7 +215,28 @@ fn to_journal(entry: &[u8], urgency: Urgency, message: &str) {
 
 #[cfg(test)]
 mod tests {
+    use tagship_core::handoff::fields::{Line, Word};
+
     use super::*;
+
+    #[test]
+    fn a_service_that_is_left_down_is_an_error() {
+        let status = |outcome, state: &str| {
+            let service = Service { name: Line::lossy("web"), state: Word::lossy(state), detail: Line::lossy("") };
+            Status { services: vec![service], ..Status::new(outcome, "unhealthy", "because") }
+        };
+        for (outcome, state, expected) in [
+            (Outcome::Failed, "broken", Urgency::Error),
+            (Outcome::Failed, "stopped", Urgency::Error),
+            (Outcome::Failed, "untouched", Urgency::Warning),
+            (Outcome::RolledBack, "restored", Urgency::Warning),
+            // It was stopped before.
+            (Outcome::RolledBack, "stopped", Urgency::Warning),
+            (Outcome::Deployed, "deployed", Urgency::Notice),
+        ] {
+            assert_eq!(urgency(&status(outcome, state)) as u8, expected as u8, "{outcome} {state}");
+        }
+    }
 
     #[test]
     fn what_could_not_be_printed_is_an_error() {

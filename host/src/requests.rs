@@ -73,10 +73,22 @@ impl Ledger for Requests {
 
     fn put(&self, entry: &Entry) -> Result<(), StateError> {
         let mut content = self.content();
+        let before = content.open.insert(entry.id, entry.clone());
         // The identifier last: known without an entry, a request that was never answered would be passed over.
-        content.open.insert(entry.id, entry.clone());
-        self.write(&content)?;
-        content.seen.add(&self.dir, entry.id)
+        let listed = self.write(&content);
+        let is_listed = listed.is_ok();
+        let noted = listed.and_then(|()| content.seen.add(&self.dir, entry.id));
+        if noted.is_err() {
+            // Whoever asked is told that it was not taken: it must not go out with the next one's, and be deployed.
+            match before {
+                Some(before) => content.open.insert(entry.id, before),
+                None => content.open.remove(&entry.id),
+            };
+            if is_listed {
+                self.write(&content)?;
+            }
+        }
+        noted
     }
 
     fn spend(&self, id: RequestId, not_after: Timestamp) -> Result<(), StateError> {
@@ -89,8 +101,10 @@ impl Ledger for Requests {
 
     fn close(&self, id: RequestId) -> Result<(), StateError> {
         let mut content = self.content();
-        content.seen.add(&self.dir, id)?;
-        if content.open.remove(&id).is_some() { self.write(&content) } else { Ok(()) }
+        let noted = content.seen.add(&self.dir, id);
+        // It has its answer, noted or not.
+        let listed = if content.open.remove(&id).is_some() { self.write(&content) } else { Ok(()) };
+        noted.and(listed)
     }
 }
 
@@ -257,6 +271,43 @@ mod tests {
         assert!(requests.knows(used.id).unwrap());
         assert!(Requests::open(dir).unwrap().knows(used.id).unwrap(), "also by the next run");
         assert!(!requests.knows(late).unwrap(), "what could not be used again is forgotten");
+    }
+
+    #[test]
+    fn what_could_not_be_noted_does_not_go_out_with_the_next_one() {
+        for file in [OPEN, SEEN] {
+            let (_temp, dir) = fresh();
+            let requests = Requests::open(dir.clone()).unwrap();
+            let (first, second, third) = (entry(Stage::Waiting), entry(Stage::Waiting), entry(Stage::Waiting));
+            requests.put(&first).unwrap();
+            // Nothing can be put where a directory is.
+            let (path, saved) = (dir.file(file), dir.file("saved"));
+            std::fs::rename(&path, &saved).unwrap();
+            std::fs::create_dir_all(path.join("full")).unwrap();
+            assert!(requests.put(&second).is_err(), "{file}");
+            let begun = Entry { stage: Stage::Begun, ..first.clone() };
+            assert_eq!(requests.put(&begun).is_err(), file == OPEN, "known already");
+            assert_eq!(requests.close(second.id).is_err(), file == SEEN);
+            std::fs::remove_dir_all(&path).unwrap();
+            std::fs::rename(saved, &path).unwrap();
+            requests.put(&third).unwrap();
+            let listed = Requests::open(dir).unwrap().open_entries().unwrap();
+            assert_eq!(listed.len(), 2, "{file}");
+            let first = if file == OPEN { first } else { begun };
+            assert!(listed.contains(&first) && listed.contains(&third), "{file}: {listed:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_answered_is_never_open_again() {
+        let (_temp, dir) = fresh();
+        let answered = entry(Stage::Waiting);
+        // As after a crash between the two files.
+        dir.write_json(OPEN, &[&answered]).unwrap();
+        let requests = Requests::open(dir.clone()).unwrap();
+        std::fs::create_dir(dir.file(SEEN)).unwrap();
+        requests.close(answered.id).unwrap_err();
+        assert_eq!(dir.read_json::<Vec<Entry>>(OPEN).unwrap().unwrap(), []);
     }
 
     #[test]

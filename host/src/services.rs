@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::sleep};
 use zbus::{Connection, DynamicType, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant, message};
 
 pub use error::ServicesError;
@@ -22,7 +22,7 @@ use crate::{
     deploy::{UnitFacts, Units},
 };
 
-use manager::{MANAGER, MANAGER_PATH, PROPERTIES, ask, connect};
+use manager::{AWAY, MANAGER, MANAGER_PATH, PROPERTIES, ask, ask_once, connect, is_away};
 
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
@@ -76,7 +76,7 @@ impl UserManager {
             MessageStream::for_match_rule(rule, &connection, None).await.map_err(|source| bus.failed(source))?;
         // A service that has hit its start limit cannot be started at all, not even with the image that worked.
         let _ = bus.manager("ResetFailedUnit", &(unit,)).await;
-        let job: OwnedObjectPath = bus.read(&bus.manager(method, &(unit, "replace")).await?)?;
+        let Some(job) = bus.queue(method, &before).await? else { return bus.judge_unseen(&before).await };
         loop {
             match tokio::time::timeout(LOST_SIGNAL, signals.next()).await {
                 Ok(Some(Ok(signal))) => {
@@ -101,7 +101,6 @@ impl Units for UserManager {
         let bus = Bus { connection: &connection, action: "inspect", unit: &unit };
         let path = bus.load().await?;
         let (unit, service) = (bus.properties(&path, UNIT).await?, bus.properties(&path, SERVICE).await?);
-        let job: Option<(u32, OwnedObjectPath)> = unit.get("Job");
         let coupled = unit.taken_along();
         let beyond = bus.beyond(&coupled).await?;
         let command = service.command("ExecStart");
@@ -112,7 +111,7 @@ impl Units for UserManager {
             sub: unit.text("SubState"),
             enablement: unit.text("UnitFileState"),
             needs_reload: unit.get("NeedDaemonReload").unwrap_or_default(),
-            job: job.is_some_and(|(id, _)| id != 0),
+            job: unit.job().is_some(),
             command,
             pod,
             coupled,
@@ -201,6 +200,25 @@ impl Bus<'_> {
         reply.body().deserialize().map_err(|source| self.failed(source))
     }
 
+    /// Queues the job, and asks for that once: a one-shot unit must not do its work twice. A manager that goes away in the
+    /// call may have taken it; the unit has a job then, or, in place of that, a new run: none is returned.
+    async fn queue(&self, method: &str, before: &States) -> Result<Option<OwnedObjectPath>, ServicesError> {
+        loop {
+            match ask_once(self.connection, MANAGER_PATH, MANAGER, method, &(self.unit, "replace")).await {
+                Ok(reply) => return self.read(&reply).map(Some),
+                Err(error) if is_away(&error) => sleep(AWAY).await,
+                Err(error) => return Err(self.failed(error)),
+            }
+            let unit = self.properties(&self.load().await?, UNIT).await?;
+            if let Some(job) = unit.job() {
+                return Ok(Some(job));
+            }
+            if self.states().await?.invocation != before.invocation {
+                return Ok(None);
+            }
+        }
+    }
+
     /// The unit's object; the manager reads the unit's file first if it has to.
     async fn load(&self) -> Result<OwnedObjectPath, ServicesError> {
         self.read(&self.manager("LoadUnit", &(self.unit,)).await?)
@@ -233,7 +251,12 @@ impl Bus<'_> {
     async fn pod(&self, unit: &Properties) -> Result<Vec<String>, ServicesError> {
         for name in unit.get::<Vec<String>>("BindsTo").unwrap_or_default() {
             let path = Bus { unit: &name, ..*self }.load().await?;
-            let command = self.properties(&path, SERVICE).await.unwrap_or_default().command("ExecStartPre");
+            let command = match self.properties(&path, SERVICE).await {
+                Ok(service) => service.command("ExecStartPre"),
+                // It is no service: a container can be bound to a unit of any kind.
+                Err(ServicesError::Call { .. }) => continue,
+                Err(error) => return Err(error),
+            };
             if command.iter().any(|word| word == "pod") {
                 return Ok(command);
             }
@@ -279,7 +302,6 @@ impl Bus<'_> {
 }
 
 /// What `GetAll` tells; a property of an older or newer manager that is missing or of another type reads as nothing.
-#[derive(Default)]
 struct Properties(HashMap<String, OwnedVariant>);
 
 impl Properties {
@@ -295,6 +317,11 @@ impl Properties {
     /// Of a unit's properties: what its restart takes along.
     fn taken_along(&self) -> Vec<String> {
         TAKEN_ALONG.iter().flat_map(|name| self.get::<Vec<String>>(name).unwrap_or_default()).collect()
+    }
+
+    /// Of a unit's properties: the job that it has, which has a number.
+    fn job(&self) -> Option<OwnedObjectPath> {
+        self.get::<(u32, OwnedObjectPath)>("Job").filter(|(number, _)| *number != 0).map(|(_, job)| job)
     }
 
     fn text(&self, name: &str) -> String {
@@ -335,7 +362,7 @@ mod tests {
             (broken(io::ErrorKind::ConnectionReset), "services-lost"),
             (broken(io::ErrorKind::UnexpectedEof), "services-lost"),
             (zbus::fdo::Error::NoReply("it has left the bus".into()).into(), "services-lost"),
-            (broken(io::ErrorKind::TimedOut), "services-call"),
+            (broken(io::ErrorKind::TimedOut), "services-silent"),
             (zbus::Error::Failure("no such unit".into()), "services-call"),
         ] {
             let text = source.to_string();

@@ -129,10 +129,17 @@ impl FirstLine {
 pub struct Service {
     /// Its name, without `.service`.
     pub name: Line,
-    /// A stable word: `healthy`, `unhealthy`, `stopped`, ….
+    /// A stable word: `untouched`, `deployed`, `placed`, `restored`, `stopped` or `broken` (docs/handoff.md).
     pub state: Word,
     /// What else there is to say. May be empty.
     pub detail: Line,
+}
+
+impl Service {
+    /// Whether the deploy left it down: `stopped`, or `broken`.
+    pub fn is_down(&self) -> bool {
+        matches!(self.state.as_str(), "stopped" | "broken")
+    }
 }
 
 /// An answer.

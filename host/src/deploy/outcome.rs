@@ -111,7 +111,7 @@ impl Failure {
     pub(crate) fn is_outage(&self) -> bool {
         matches!(
             self.kind.as_str(),
-            "engine-unreachable" | "engine-not-running" | "services-unreachable" | "services-lost"
+            "engine-unreachable" | "engine-not-running" | "services-unreachable" | "services-silent" | "services-lost"
         )
     }
 

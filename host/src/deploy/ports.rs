@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tagship_core::{
@@ -173,6 +173,8 @@ pub struct Wanted<'a> {
     pub image: &'a ImageId,
     /// It must not be this one any more: the container from before the restart.
     pub not: Option<&'a ContainerId>,
+    /// When its restart was begun: what ended before is none of it.
+    pub since: SystemTime,
     /// The longest wait.
     pub timeout: Duration,
     /// What it means if it has no healthcheck.

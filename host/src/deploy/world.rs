@@ -6,8 +6,8 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
     pin::Pin,
-    sync::OnceLock,
-    time::Duration,
+    sync::{Mutex, OnceLock, PoisonError},
+    time::{Duration, SystemTime},
 };
 
 use futures_util::future::{join_all, try_join};
@@ -52,12 +52,14 @@ pub(super) struct World<'a, U, S, C> {
     services: Vec<Recorded>,
     source: Source,
     pulled: OnceLock<Pulled>,
+    /// When each service was last told to restart.
+    restarted: Mutex<BTreeMap<usize, SystemTime>>,
     begun: Instant,
 }
 
 impl<'a, U: Units, S: Store, C: Containers> World<'a, U, S, C> {
     pub(super) fn new(ground: &'a Ground<'a, U, S, C>, services: Vec<Recorded>, source: Source) -> Self {
-        Self { ground, services, source, pulled: OnceLock::new(), begun: Instant::now() }
+        Self { ground, services, source, pulled: OnceLock::new(), restarted: Mutex::default(), begun: Instant::now() }
     }
 
     /// A third of the budget is kept for the way back: restarts side by side and one proof each.
@@ -206,6 +208,7 @@ impl<'a, U: Units, S: Store, C: Containers> World<'a, U, S, C> {
         };
         let text = format!("restarts with image {}", image.map_or("", ImageId::short));
         self.tell(part, Some(name), "restart", &text, None);
+        self.restarted.lock().unwrap_or_else(PoisonError::into_inner).insert(index, SystemTime::now());
         if let Err(error) = self.ground.units.restart(name).await {
             return Err(self.with_tail(Failure::of(&error), name).await);
         }
@@ -217,11 +220,14 @@ impl<'a, U: Units, S: Store, C: Containers> World<'a, U, S, C> {
         let (recorded, begun) = (self.at(index)?, Instant::now());
         let health = self.ground.settings.health;
         let nothing = || Failure::new("internal", "there is no image to prove").at(&recorded.name);
+        let restarted = self.restarted.lock().unwrap_or_else(PoisonError::into_inner).get(&index).copied();
+        let since = restarted.unwrap_or(SystemTime::UNIX_EPOCH);
         let wanted = match way {
             Way::Forward => Wanted {
                 service: &recorded.name,
                 image: self.image(index).ok_or_else(nothing)?,
                 not: recorded.container.as_ref(),
+                since,
                 timeout: health.timeout,
                 missing: health.missing,
             },
@@ -230,6 +236,7 @@ impl<'a, U: Units, S: Store, C: Containers> World<'a, U, S, C> {
                 service: &recorded.name,
                 image: recorded.image.as_ref().ok_or_else(nothing)?,
                 not: None,
+                since,
                 timeout: health.timeout,
                 missing: Missing::Running,
             },

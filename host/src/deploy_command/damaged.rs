@@ -21,7 +21,7 @@ pub(super) async fn turn_away(inbox: &Inbox, error: &StateError) -> Result<(), I
 }
 
 /// Answers what an earlier run left in the middle while the state that ending it takes is damaged: with its verdict,
-/// where what can be read has one, else that it will be ended later.
+/// where what can be read has one, else that it will be ended later, unless it has clearly not begun.
 pub(super) fn postpone_interrupted(inbox: &Inbox, state: StateDir, error: &StateError) -> Result<(), InboxError> {
     let last = History::open(&state).ok().and_then(|history| history.last().map(|last| last.status.clone()));
     let mut journal = Journal::open(state).ok();
@@ -29,14 +29,19 @@ pub(super) fn postpone_interrupted(inbox: &Inbox, state: StateDir, error: &State
     for arrival in inbox.interrupted() {
         let id = Some(arrival.id());
         let current = journal.as_ref().and_then(Journal::current).filter(|current| current.request == id);
+        let has_begun = journal.is_none() || current.is_some();
         let verdict = current.and_then(|current| current.verdict.clone());
         let verdict = verdict.or_else(|| last.clone().filter(|last| last.request == id));
         let status = verdict.unwrap_or_else(|| {
+            let finished = Some(Timestamp::now());
+            if !has_begun {
+                return Status { finished, ..desk::nothing_touched() };
+            }
             // Before it is told, or whoever ends it would give the request a second verdict.
             if let Some(Err(error)) = journal.as_mut().map(|journal| journal.postpone(id)) {
                 report::error(&error);
             }
-            Status { finished: Some(Timestamp::now()), ..ended_later(error) }
+            Status { finished, ..ended_later(error) }
         });
         first = first.and(inbox.answer(&arrival, status));
     }

@@ -3,7 +3,7 @@
 //! Quadlet's containers are removed as soon as they have ended, so each question here may come too late. Podman's events
 //! outlive the container.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bollard::{
     container::LogOutput,
@@ -51,8 +51,8 @@ pub(super) fn more(service: &ServiceName) -> String {
 pub(super) enum Which<'a> {
     /// This one.
     This(&'a ContainerId),
-    /// The newest, if it is not the one that ran before.
-    NewestBut(Option<&'a ContainerId>),
+    /// The last that ended since then, but for the one that ran before.
+    LastSince(SystemTime, Option<&'a ContainerId>),
 }
 
 impl Engine {
@@ -115,7 +115,9 @@ impl Engine {
         let died = podman::deaths(&body).filter(|_| status == 200);
         let died = died.filter(|died| match which {
             Which::This(container) => died.container() == container.as_str(),
-            Which::NewestBut(old) => old.is_none_or(|old| died.container() != old.as_str()),
+            Which::LastSince(since, old) => {
+                died.at() >= since && old.is_none_or(|old| died.container() != old.as_str())
+            }
         });
         died.last()?.code()
     }

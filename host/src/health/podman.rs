@@ -2,7 +2,10 @@
 //!
 //! Nobody is asked here.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
 
 use serde::Deserialize;
 
@@ -90,6 +93,9 @@ pub(super) struct Refused {
 pub(super) struct Died {
     #[serde(rename = "Actor")]
     actor: Actor,
+    /// When, in nanoseconds since 1970.
+    #[serde(rename = "timeNano", default)]
+    time: u64,
 }
 
 #[derive(Deserialize)]
@@ -112,6 +118,11 @@ impl Refused {
 impl Died {
     pub(super) fn container(&self) -> &str {
         &self.actor.id
+    }
+
+    /// When it died.
+    pub(super) fn at(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_nanos(self.time)
     }
 
     /// The container's exit code.
@@ -233,7 +244,9 @@ mod tests {
     #[test]
     fn an_exit_code_is_found_among_events() {
         let line = |id: &str, attributes: &str| {
-            format!(r#"{{"Type":"container","Action":"died","Actor":{{"ID":"{id}","Attributes":{attributes}}}}}"#)
+            format!(
+                r#"{{"Type":"container","Action":"died","Actor":{{"ID":"{id}","Attributes":{attributes}}},"timeNano":1000000001}}"#
+            )
         };
         let answer = [
             line("a", r#"{"containerExitCode":"3","name":"web"}"#),
@@ -245,6 +258,8 @@ mod tests {
             String::new(),
         ];
         let answer = answer.join("\n");
+        let at = SystemTime::UNIX_EPOCH + Duration::new(1, 1);
+        assert!(deaths(answer.as_bytes()).all(|died| died.at() == at));
         let found: Vec<_> = deaths(answer.as_bytes()).map(|died| (died.container().to_owned(), died.code())).collect();
         let expected = [("a", Some(3)), ("b", None), ("c", None), ("d", Some(137))];
         assert_eq!(found, expected.map(|(id, code)| (id.to_owned(), code)));

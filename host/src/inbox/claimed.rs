@@ -279,11 +279,12 @@ impl Shared {
     pub(super) fn answer_again(&self) -> Result<(), InboxError> {
         let mut state = self.state();
         let mut first = Ok(());
-        for entry in std::mem::take(&mut state.unanswered) {
-            first = first.and(self.settle(&mut state, entry));
-        }
         for (claim, invalid) in std::mem::take(&mut state.unrefused) {
             first = first.and(self.refuse_now(&mut state, claim, invalid));
+        }
+        // Last: the plain form has one answer, and what became of a request must not give way to a file that was none.
+        for entry in std::mem::take(&mut state.unanswered) {
+            first = first.and(self.settle(&mut state, entry));
         }
         first
     }

@@ -1,6 +1,6 @@
 //! What the inbox keeps on disk about each request, and the trait by which it does.
 //!
-//! Where and how it is kept is the journal's business.
+//! Where and how it is kept is that of `requests`.
 
 use std::path::PathBuf;
 

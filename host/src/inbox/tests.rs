@@ -530,6 +530,27 @@ async fn a_plain_claim_left_by_a_crash_is_one_request() {
     }
 }
 
+/// The plain form has one answer: what a run could not write of a request is not written over by that to a file that was
+/// none, which it could not write either.
+#[tokio::test]
+async fn a_plain_answer_left_by_a_crash_stands_over_one_to_no_request() {
+    let place = Place::new();
+    fs::write(place.path(TRIGGER), "two words").unwrap();
+    place.dir().claim(TRIGGER.as_ref()).unwrap().unwrap();
+    let tag: Tag = "v2.0.0".parse().unwrap();
+    let entry = Entry {
+        id: RequestId::generate(),
+        claimed: Timestamp::now(),
+        form: EntryForm::Plain { tag: tag.clone(), written: Timestamp::now(), claim: ".tagship-trigger.gone".into() },
+        stage: Stage::Decided(Box::new(Status { tag: Some(tag), ..deployed() })),
+        handoff: None,
+    };
+    place.ledger().put(&entry).unwrap();
+    place.inbox().await;
+    assert_eq!(place.plain_answer().as_deref(), Some("ok v2.0.0"));
+    assert_eq!(place.waiting_names(), [""; 0]);
+}
+
 /// A ledger on a full disk.
 struct Full;
 

@@ -13,7 +13,7 @@ mod error;
 #[cfg(test)]
 mod tests;
 
-use tagship_core::{handoff::status::Outcome, reference::Tag, text};
+use tagship_core::{handoff::status::Service, reference::Tag, text};
 
 pub use self::{
     ask::{Silence, ask},
@@ -88,8 +88,10 @@ pub async fn run(
     // An engine that does not answer is no leave: see `ask`, which has tried all that the unit itself could.
     let named = named.map_err(|source| GuardError::Silent { service: service.clone(), source })?;
     let Some(image) = named else {
-        let failed = history.last().is_some_and(|last| last.status.outcome == Outcome::Failed);
-        return Err(GuardError::Gone { unit: Box::new(unit), wanted, failed });
+        // One that was left with nothing to go back to.
+        let is_down = |end: &Service| end.name.as_str() == service.as_str() && end.is_down();
+        let left_down = history.last().is_some_and(|last| last.status.services.iter().any(is_down));
+        return Err(GuardError::Gone { unit: Box::new(unit), wanted, left_down });
     };
     if wanted.image.as_ref() == Some(&image) || unit.was_proven(&history, &image) {
         return Ok(Pass::Named);

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tagship_core::{reference::Digest, text};
 
 use super::table;
-use crate::{history::Verdict, journald::Told};
+use crate::{history::Verdict, journald::Noted};
 
 /// What is shown.
 #[derive(Debug, Clone, Serialize)]
@@ -28,9 +28,9 @@ pub struct Past {
 #[serde(rename_all = "kebab-case", tag = "only-in")]
 enum Difference {
     /// It was taken out of the file, or changed there.
-    Journal(Told),
+    Journal(Noted),
     /// It was put into the file, or changed there.
-    File(Told),
+    File(Noted),
     /// Lines of the file that are none.
     Damaged {
         /// How many.
@@ -41,19 +41,21 @@ enum Difference {
 impl Past {
     /// Compares the file's verdicts, the oldest first, with what the journal was told. `is_cut`: the file has, or had, older
     /// ones, which were not read.
-    pub fn new(verdicts: Vec<Verdict>, damaged: usize, is_cut: bool, told: &[Told]) -> Self {
-        let keys = |all: &[Told]| all.iter().map(Told::key).collect::<BTreeSet<_>>();
-        let in_file: Vec<Told> = verdicts.iter().map(Told::of).collect();
+    pub fn new(verdicts: Vec<Verdict>, damaged: usize, is_cut: bool, told: &[Noted]) -> Self {
+        let keys = |all: &[Noted]| all.iter().map(Noted::key).collect::<BTreeSet<_>>();
+        let in_file: Vec<Noted> = verdicts.iter().map(Noted::of).collect();
         let (of_file, of_journal) = (keys(&in_file), keys(told));
         // The journal forgets its oldest entries, at its rotation or at a boot. By their order, not by a clock: from the
-        // first verdict on that it still has, it has all.
-        let since = in_file.iter().position(|one| of_journal.contains(&one.key())).unwrap_or(in_file.len());
+        // first verdict on that it still has, it has all. Where it has any, it has the newest.
+        let none = in_file.len().saturating_sub(usize::from(!told.is_empty()));
+        let since = in_file.iter().position(|one| of_journal.contains(&one.key())).unwrap_or(none);
         let lacks = |there: &BTreeSet<String>| {
             let there = there.clone();
-            move |one: &&Told| !there.contains(&one.key())
+            move |one: &&Noted| !there.contains(&one.key())
         };
         // So does the file, and where it was cut the journal may reach further back.
-        let shared = told.iter().position(|one| of_file.contains(&one.key())).unwrap_or(told.len());
+        let newest = told.len().saturating_sub(1);
+        let shared = told.iter().position(|one| of_file.contains(&one.key())).unwrap_or(newest);
         let told_since = told.iter().skip(if is_cut { shared } else { 0 });
         let mut differences: Vec<_> = told_since.filter(lacks(&of_file)).cloned().map(Difference::Journal).collect();
         let young = in_file.iter().skip(since);
@@ -71,7 +73,7 @@ impl Past {
     pub fn render(&self) -> String {
         let mut rows = vec![["TIME", "TAG", "OUTCOME", "KIND", "BY", "DIGEST"].map(str::to_owned)];
         rows.extend(self.verdicts.iter().map(|verdict| {
-            let one = Told::of(verdict);
+            let one = Noted::of(verdict);
             let digest = one.digest.as_ref().map(Digest::short);
             let tag = one.tag.unwrap_or_else(|| "-".into());
             [time(one.time), tag, one.outcome, one.kind, one.by, digest.unwrap_or_else(|| "-".into())]
@@ -84,7 +86,7 @@ impl Past {
 
     /// What is to be said beside the table: a line each.
     pub fn remarks(&self) -> Vec<String> {
-        let one = |told: &Told| {
+        let one = |told: &Noted| {
             let tag = told.tag.as_deref().unwrap_or("-");
             text::escape(&format!("{} {tag} {} ({})", time(told.time), told.outcome, told.kind))
         };
@@ -124,8 +126,8 @@ mod tests {
         Verdict { time, by, status }
     }
 
-    fn told(verdicts: &[Verdict]) -> Vec<Told> {
-        verdicts.iter().map(Told::of).collect()
+    fn told(verdicts: &[Verdict]) -> Vec<Noted> {
+        verdicts.iter().map(Noted::of).collect()
     }
 
     #[test]
@@ -169,6 +171,17 @@ mod tests {
         assert_eq!(Past::new(newest.clone(), 0, false, &told(&all)).differences.len(), 2);
         let taken_out = [&newest[..1], &newest[2..]].concat();
         assert_eq!(Past::new(taken_out, 0, true, &told(&all)).differences.len(), 1);
+    }
+
+    #[test]
+    fn a_file_in_which_everything_is_invented_does_not_pass_for_a_cut_one() {
+        let (all, invented) = ([verdict(1, "a", None), verdict(2, "b", None)], [verdict(3, "c", None)]);
+        for is_cut in [false, true] {
+            let past = Past::new(invented.to_vec(), 0, is_cut, &told(&all));
+            let newest = [Difference::Journal(Noted::of(&all[1])), Difference::File(Noted::of(&invented[0]))];
+            assert!(past.differences.ends_with(&newest), "{:?}", past.differences);
+            assert!(!Past::new(vec![], 0, is_cut, &told(&all)).agrees(), "an empty one neither");
+        }
     }
 
     #[test]

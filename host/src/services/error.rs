@@ -39,6 +39,14 @@ pub enum ServicesError {
         /// The service's own result, with a comma in front; empty if there is none.
         detail: String,
     },
+    /// The manager is there, and does not answer.
+    #[error("the service manager, which was to {action} {unit}, does not answer")]
+    Silent {
+        /// What was asked.
+        action: &'static str,
+        /// Of which unit.
+        unit: String,
+    },
     /// The connection ended while a job was under way.
     #[error("the connection to the service manager was lost while it was to {action} {unit}")]
     Lost {
@@ -51,11 +59,12 @@ pub enum ServicesError {
 
 impl ServicesError {
     /// What became of a call. Its connection may break in the very moment of it, or the manager leave the bus and stay
-    /// away: that is lost like what breaks while a job is waited for. A call that nobody answers in time is not.
+    /// away: that is lost like what breaks while a job is waited for.
     pub(super) fn of_call(action: &'static str, unit: &str, source: zbus::Error) -> Self {
         let unit = unit.to_owned();
         match &source {
-            zbus::Error::InputOutput(error) if error.kind() != io::ErrorKind::TimedOut => Self::Lost { action, unit },
+            zbus::Error::InputOutput(error) if error.kind() == io::ErrorKind::TimedOut => Self::Silent { action, unit },
+            zbus::Error::InputOutput(_) => Self::Lost { action, unit },
             error if is_away(error) => Self::Lost { action, unit },
             _ => Self::Call { action, unit, source },
         }
@@ -68,6 +77,7 @@ impl Explain for ServicesError {
             Self::Unreachable { .. } => "services-unreachable",
             Self::Call { .. } => "services-call",
             Self::Job { .. } => "service-start",
+            Self::Silent { .. } => "services-silent",
             Self::Lost { .. } => "services-lost",
         }
     }
@@ -82,7 +92,9 @@ impl Explain for ServicesError {
             Self::Call { unit, .. } | Self::Job { unit, .. } => {
                 Some(format!("`systemctl --user status {unit}` and `journalctl --user -u {unit}` say more"))
             }
-            Self::Lost { unit, .. } => Some(format!("`systemctl --user status {unit}` shows whether it answers again")),
+            Self::Silent { unit, .. } | Self::Lost { unit, .. } => {
+                Some(format!("`systemctl --user status {unit}` shows whether it answers again"))
+            }
         }
     }
 }

@@ -16,11 +16,12 @@ pub(super) const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 /// The longest wait for the manager's answer to a call; jobs have no such limit, the deploy's budget bounds them.
 const CALL: Duration = Duration::from_secs(25);
 
-/// The pause before a manager that is away for a moment is asked again: it re-executes in some 100 ms.
-const AWAY: Duration = Duration::from_millis(100);
+/// The pause before a manager that is away for a moment is asked again: it re-executes in some 100 ms. The bus would say
+/// when it is back, to whoever has asked for that before each call, which costs more than a few calls in vain.
+pub(super) const AWAY: Duration = Duration::from_millis(100);
 
 /// Asks the manager, also one that is away for a moment. Whether it had taken the call that it left open nobody can say,
-/// so only what may be asked twice is asked here; a unit that is restarted twice has restarted.
+/// so only what may be asked twice is asked here.
 pub(super) async fn ask<B: serde::Serialize + DynamicType>(
     connection: &Connection,
     path: &str,
@@ -28,7 +29,18 @@ pub(super) async fn ask<B: serde::Serialize + DynamicType>(
     method: &str,
     body: &B,
 ) -> Result<Message> {
-    while_away(|| connection.call_method(Some(MANAGER_NAME), path, Some(interface), method, body)).await
+    while_away(|| ask_once(connection, path, interface, method, body)).await
+}
+
+/// The same, once.
+pub(super) async fn ask_once<B: serde::Serialize + DynamicType>(
+    connection: &Connection,
+    path: &str,
+    interface: &str,
+    method: &str,
+    body: &B,
+) -> Result<Message> {
+    connection.call_method(Some(MANAGER_NAME), path, Some(interface), method, body).await
 }
 
 /// Makes a call anew while the bus answers that the manager has left it: one that re-executes leaves the bus and comes

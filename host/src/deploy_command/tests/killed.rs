@@ -1,5 +1,7 @@
 //! Runs that were killed, and what the next one makes of what they left: the deploy, its answer, its directory.
 
+use tagship_core::failpoint;
+
 use super::*;
 
 /// Leaves everything as a run that was killed while it replaced the second service.
@@ -190,6 +192,57 @@ async fn what_cannot_be_ended_now_is_ended_later_and_nothing_new_begins_before()
         (By::Companion, None),
         "the request has its verdict, and it was its only one"
     );
+}
+
+/// It was killed when its way was being made, behind a deploy of nobody's that cannot be ended now either.
+#[tokio::test]
+async fn who_waited_for_anothers_recovery_is_told_of_nothing_that_is_ended_later() {
+    let place = Place::new();
+    place.deploy("v0.1.0").await;
+    let [left, waited] = ["v0.2.0", "v0.3.0"].map(|name| place.request(name, place.world.release(&place.key, name)));
+    kill_in_the_middle(&place, &left, Phase::Replacing(0));
+    begin(&place, &waited).await;
+    place.world.state().engine_down = true;
+    place.run().await.unwrap();
+    let status = place.answer(waited.id);
+    assert_eq!((status.outcome, status.kind.as_str()), (Outcome::Interrupted, "interrupted"));
+    assert!(status.reason.as_str().contains("before anything was touched"), "{}", status.reason);
+    assert!(Journal::open(place.state()).unwrap().current().is_some_and(|current| current.postponed));
+}
+
+/// Its verdict is in the journal, and there is no configuration to end anything with.
+#[tokio::test]
+async fn a_verdict_that_nobody_was_told_is_told_with_a_broken_configuration() {
+    let place = Place::new();
+    place.deploy("v0.1.0").await;
+    let request = decided_and_untold(&place).await;
+    let verdicts = place.world.state().verdicts.len();
+    let broken = || Err(ConfigError::MissingKey { path: "app.yaml".into(), key: "services" });
+    place.run_with(&broken).await.unwrap();
+    assert_eq!(place.answer(request.id).outcome, Outcome::Deployed);
+    place.run().await.unwrap();
+    let told: Vec<_> = place.world.state().verdicts.iter().skip(verdicts).map(|told| told.status.outcome).collect();
+    assert_eq!(told, [Outcome::Deployed], "once");
+}
+
+/// The path unit sees no file any more, and the timer comes in a minute: the run that claimed it has to answer.
+#[tokio::test]
+async fn what_comes_when_all_is_told_is_answered_by_the_same_run() {
+    let place = Place::new();
+    place.deploy("v0.1.0").await;
+    let [sick, late] = ["v0.2.0", "v0.3.0"].map(|name| place.request(name, place.world.release(&place.key, name)));
+    place.world.state().sick.insert(image_of(sick.digest));
+    // What failed leaves nothing to tidy up: the journal, once its answer is there, is the last that is written.
+    let (answer, path, mut bytes) =
+        (place.path(&sick.id.status_name()), place.path(&late.id.request_name()), late.encode());
+    failpoint::watch(move |at| {
+        if at == "writes journal.json" && answer.exists() && !bytes.is_empty() {
+            fs::write(&path, std::mem::take(&mut bytes)).unwrap();
+        }
+    });
+    assert_eq!(place.ask_for(&sick).await.outcome, Outcome::RolledBack);
+    failpoint::unwatch();
+    assert_eq!(place.answer(late.id).outcome, Outcome::Deployed);
 }
 
 #[tokio::test]

@@ -51,8 +51,8 @@ pub enum GuardError {
         unit: Box<Unit>,
         /// What that should stand for.
         wanted: Wanted,
-        /// The last deploy did not get everything back.
-        failed: bool,
+        /// The last deploy left the service with nothing to go back to.
+        left_down: bool,
     },
     /// The name stands for an image that the app's state does not name.
     #[error("{} is not started: {} stands for image {}{}", .unit.service, .unit.name, .image.short(),
@@ -103,8 +103,8 @@ impl Explain for GuardError {
                 "`podman image ls` as the app's user must work; `systemctl --user restart podman.socket` is quicker to ask"
                     .into()
             }
-            Self::Gone { unit, failed: true, .. } => format!(
-                "the last deploy failed, and where the key of what ran before is revoked it took the name away: \
+            Self::Gone { unit, left_down: true, .. } => format!(
+                "the last deploy left it down, and where the key of what ran before is revoked it took the name away: \
                  `tagship-host history {}` says why; the next good deploy brings a name",
                 unit.app
             ),

@@ -3,7 +3,10 @@
 use jiff::Timestamp;
 use tagship_core::{
     explain::{Explain, chain},
-    handoff::status::Status,
+    handoff::{
+        fields::{Line, Word},
+        status::{Outcome, Status},
+    },
     reference::Digest,
     signature::Evidence,
 };
@@ -266,8 +269,6 @@ async fn a_deploy_that_does_not_know_a_service_says_nothing_about_it() {
 
 #[tokio::test]
 async fn a_deploy_that_has_ended_gives_no_leave() {
-    use tagship_core::handoff::status::{Outcome, Status};
-
     let place = Place::after(&["v0.1.0"]);
     place.in_flight("v0.2.0", Phase::Replacing(1), Some("v0.1.0"));
     let verdict = Status::new(Outcome::Failed, "unhealthy", "web is unhealthy; going back failed, too");
@@ -374,10 +375,19 @@ async fn an_engine_that_does_not_say_starts_nothing_that_should_be_known() {
 
 /// What runs may be what is not to run any more: to name it again would bring back what a failed deploy took away.
 #[tokio::test]
-async fn after_a_failed_deploy_a_lost_name_is_not_to_be_mended_by_hand() {
-    for (outcome, by_hand) in [(Outcome::RolledBack, true), (Outcome::Failed, false)] {
+async fn a_lost_name_of_what_a_deploy_left_down_is_not_to_be_mended_by_hand() {
+    for (service, state, by_hand) in [
+        ("web", "restored", true),
+        ("web", "untouched", true),
+        ("web", "broken", false),
+        ("web", "stopped", false),
+        ("worker", "broken", true),
+    ] {
         let place = Place::after(&["v0.1.0"]);
-        let status = Status { tag: Some(tag("v0.2.0")), ..Status::new(outcome, "unhealthy", "web is not healthy") };
+        let [name, detail] = [service, ""].map(Line::lossy);
+        let services = vec![Service { name, state: Word::lossy(state), detail }];
+        let failed = Status::new(Outcome::Failed, "unhealthy", "web is not healthy");
+        let status = Status { tag: Some(tag("v0.2.0")), services, ..failed };
         let verdict = Verdict { time: Timestamp::UNIX_EPOCH, by: By::Request, status };
         History::open(&place.dir).unwrap().conclude(&place.dir, verdict).unwrap();
         let hint = place.answered("web", Ok(None)).await.unwrap_err().hint().unwrap();
