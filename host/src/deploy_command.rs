@@ -30,9 +30,9 @@ use crate::{
     config::{App, ConfigError, Settings},
     desk::{self, Desk, Host, Order},
     history::By,
-    inbox::{Arrival, Inbox, InboxError, Ledger, Rules},
+    inbox::{Arrival, Inbox, Ledger, Rules},
     report::{self, Told, Urgency},
-    requests::{Requests, Unreadable},
+    requests::Requests,
     state_dir::StateDir,
     trust::TrustState,
     verify::{self, Denied},
@@ -63,16 +63,7 @@ pub async fn run<H: Host>(
         Ok(requests) => requests,
         // Nothing can be claimed for good without it, and whoever asks is told so.
         Err(error) => {
-            let unreadable = Unreadable::new(state, error.again());
-            let Some(handoff) = open_handoff(&loaded, &configuration.fallback, &unreadable)? else {
-                return Err(error.into());
-            };
-            let inbox = Inbox::open(Dir::open(handoff.path())?, rules(&loaded)?, unreadable).await?;
-            // What could not be told is told by the next run, which finds its claim.
-            match damaged::turn_away(&inbox, &error).await {
-                Ok(()) | Err(InboxError::State(_)) => {}
-                Err(error) => report::error(&error),
-            }
+            damaged::without_requests(&loaded, configuration, state, &error).await?;
             return Err(error.into());
         }
     };
@@ -85,10 +76,7 @@ pub async fn run<H: Host>(
         Ok(desk) => desk,
         // Nothing can be decided without what is known here, and whoever asks is told so.
         Err(error) => {
-            let told = damaged::postpone_interrupted(&inbox, state, &error);
-            if let Err(untold) = told.and(damaged::turn_away(&inbox, &error).await) {
-                report::error(&untold);
-            }
+            damaged::without_history(&inbox, state, &error).await;
             return Err(error.into());
         }
     };
@@ -126,6 +114,15 @@ pub async fn run<H: Host>(
         report::error(&error);
     }
     worked?;
+    ended(loaded, announced, answered)
+}
+
+/// How a run ends in which nothing went wrong with a request: what is missing is no success where nobody else is told.
+fn ended(
+    loaded: Result<Settings, ConfigError>,
+    announced: Result<bool, DirError>,
+    answered: bool,
+) -> Result<(), CommandError> {
     match (loaded, announced) {
         (Err(error), _) if !answered => Err(error.into()),
         // Requesters are turned away by what is missing there, so this is no success.

@@ -56,7 +56,7 @@ pub(crate) fn record(settings: &Settings, goal: RecordedGoal, facts: &[Facts]) -
     for facts in facts {
         check_unit(facts)?;
     }
-    check_coupling(settings)(facts)?;
+    check_coupling(settings, facts)?;
     let mut services: Vec<Recorded> = facts.iter().map(recorded).collect();
     if settings.local_image.is_none() {
         share(&mut services)?;
@@ -241,27 +241,25 @@ fn ends_with_its_last(pod: &[String]) -> bool {
 
 /// Units that restart each other must be one group: a restart would otherwise take along one whose turn has not come. So
 /// must those that do it by way of a unit that is not tagship's, such as a target.
-fn check_coupling(settings: &Settings) -> impl Fn(&[Facts]) -> Result<(), Failure> + '_ {
+fn check_coupling(settings: &Settings, facts: &[Facts]) -> Result<(), Failure> {
     let group_of = |name: &ServiceName| settings.services.iter().position(|group| group.contains(name));
-    move |facts| {
-        for one in facts.iter().filter(|one| one.role == Role::Service) {
-            let taken = taken_along(&one.unit);
-            for other in facts.iter().filter(|other| other.role == Role::Service && other.name != one.name) {
-                if let Some(way) = taken.get(other.name.unit().as_str())
-                    && group_of(&one.name) != group_of(&other.name)
-                {
-                    let way = way.map(|unit| format!(", by way of {unit}")).unwrap_or_default();
-                    return Err(Failure::new(
-                        "services-coupled",
-                        format!("a restart of {} restarts or stops {}, too{way}", one.name, other.name),
-                    )
-                    .at(&one.name)
-                    .hint(format!("put both into one nested list: [{}, {}]", one.name, other.name)));
-                }
+    for one in facts.iter().filter(|one| one.role == Role::Service) {
+        let taken = taken_along(&one.unit);
+        for other in facts.iter().filter(|other| other.role == Role::Service && other.name != one.name) {
+            if let Some(way) = taken.get(other.name.unit().as_str())
+                && group_of(&one.name) != group_of(&other.name)
+            {
+                let way = way.map(|unit| format!(", by way of {unit}")).unwrap_or_default();
+                return Err(Failure::new(
+                    "services-coupled",
+                    format!("a restart of {} restarts or stops {}, too{way}", one.name, other.name),
+                )
+                .at(&one.name)
+                .hint(format!("put both into one nested list: [{}, {}]", one.name, other.name)));
             }
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// All that a restart of this unit takes along, each with the unit that ties it in, unless that is this one itself.

@@ -3,26 +3,61 @@
 use jiff::Timestamp;
 use tagship_core::{
     explain::Explain,
-    handoff::status::{Outcome, Status},
+    handoff::{
+        dir::Dir,
+        status::{Outcome, Status},
+    },
 };
 
+use super::{CommandError, Configuration, open_handoff, rules};
 use crate::{
+    config::{ConfigError, Settings},
     desk,
     history::History,
     inbox::{Inbox, InboxError},
     journal::Journal,
     report,
+    requests::Unreadable,
     state_dir::{StateDir, StateError},
 };
 
+/// Tells whoever asks that the list of requests cannot be read.
+///
+/// # Errors
+/// If there is no directory to tell it in.
+pub(super) async fn without_requests(
+    loaded: &Result<Settings, ConfigError>,
+    configuration: &Configuration<'_>,
+    state: StateDir,
+    error: &StateError,
+) -> Result<(), CommandError> {
+    let unreadable = Unreadable::new(state, error.again());
+    let Some(handoff) = open_handoff(loaded, &configuration.fallback, &unreadable)? else { return Ok(()) };
+    let inbox = Inbox::open(Dir::open(handoff.path())?, rules(loaded)?, unreadable).await?;
+    // What could not be told is told by the next run, which finds its claim.
+    match turn_away(&inbox, error).await {
+        Ok(()) | Err(InboxError::State(_)) => {}
+        Err(untold) => report::error(&untold),
+    }
+    Ok(())
+}
+
+/// Tells whoever asks, and whose deploy was interrupted, that what was proven here, or what is under way, cannot be read.
+pub(super) async fn without_history(inbox: &Inbox, state: StateDir, error: &StateError) {
+    let told = postpone_interrupted(inbox, state, error);
+    if let Err(untold) = told.and(turn_away(inbox, error).await) {
+        report::error(&untold);
+    }
+}
+
 /// Tells all who wait, and who come meanwhile, that the state cannot be read.
-pub(super) async fn turn_away(inbox: &Inbox, error: &StateError) -> Result<(), InboxError> {
+async fn turn_away(inbox: &Inbox, error: &StateError) -> Result<(), InboxError> {
     inbox.work(|_, _| async { Status { finished: Some(Timestamp::now()), ..desk::refusal(error) } }).await
 }
 
 /// Answers what an earlier run left in the middle while the state that ending it takes is damaged: with its verdict,
 /// where what can be read has one, else that it will be ended later, unless it has clearly not begun.
-pub(super) fn postpone_interrupted(inbox: &Inbox, state: StateDir, error: &StateError) -> Result<(), InboxError> {
+fn postpone_interrupted(inbox: &Inbox, state: StateDir, error: &StateError) -> Result<(), InboxError> {
     let last = History::open(&state).ok().and_then(|history| history.last().map(|last| last.status.clone()));
     let mut journal = Journal::open(state).ok();
     let mut first = Ok(());

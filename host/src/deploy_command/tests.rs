@@ -19,6 +19,7 @@ use crate::{
     config::{Downgrade, RequestPolicy},
     deploy::{InFlight, Journal as _, Phase, Recorded, RecordedGoal, Role, Was},
     history::{By, History},
+    inbox::InboxError,
     journal::{Current, Journal},
     operate::{retry, rollback},
     testing::{Signer, World, digest, image_of, repository, settings, tag},
