@@ -20,7 +20,9 @@ use tagship_core::{
 
 use crate::{
     config::{App, ServiceName, Settings},
-    deploy::{self, Candidate, Containers, Ended, Failure, Ground, HealthState, ImageId, InFlight, Units, Verdict},
+    deploy::{
+        self, Candidate, Containers, Ended, Failure, Ground, HealthState, ImageId, InFlight, Store, Units, Verdict,
+    },
     history::{By, History},
     journal::{Current, Journal},
     report::{self, Told},
@@ -219,7 +221,7 @@ impl<'h, H: Host> Desk<'h, H> {
         let digest = Some(approved.release.digest);
         let status = match self.host.adapters(settings).await {
             Err(failure) => self.status(order, digest, &Ended::refused(failure)),
-            Ok(adapters) => match self.running_image(&approved, settings, &adapters.containers).await {
+            Ok(adapters) => match self.running_image(&approved, settings, &adapters).await {
                 Some((image, unchecked)) => self.unchanged(order, approved, image, &unchecked),
                 None => self.deploy_with(settings, order, (approved, registry), &adapters, told).await,
             },
@@ -312,19 +314,24 @@ impl<'h, H: Host> Desk<'h, H> {
         self.kept(|desk| desk.journal.begin(current));
     }
 
-    /// The local image of a release, if it was proven here and every service runs it now; and which of them have no
-    /// healthcheck.
+    /// The local image of a release, if it was proven here, every service runs it now, and would after its next start;
+    /// and which of them have no healthcheck.
     async fn running_image<'s>(
         &self,
         approved: &Approved,
         settings: &'s Settings,
-        containers: &H::Containers,
+        Adapters { store, containers, .. }: &AdaptersOf<H>,
     ) -> Option<(ImageId, Vec<&'s ServiceName>)> {
         let proven = self.history.running().filter(|proven| proven.release.digest == approved.release.digest)?;
         let mut unchecked = Vec::new();
         for service in settings.all_services() {
             let container = containers.find(service).await.ok()??;
             if !container.running || !container.health.is_well() || container.image != proven.image {
+                return None;
+            }
+            // A name that somebody moved or removed is put right by a deploy.
+            let local = deploy::local_name(settings, service).ok()?;
+            if store.resolve(&local).await.ok()? != Some(container.image) {
                 return None;
             }
             if container.health == HealthState::None {

@@ -385,8 +385,9 @@ impl Machine {
 
 fn interrupted(cause: Option<Failure>) -> Failure {
     match cause {
-        None => Failure::new("interrupted", "the companion was stopped in the middle of the deploy")
-            .hint("look for a stop, a reboot, a kill or a lack of memory in the journal, then release again"),
+        None => Failure::new("interrupted", "the companion was stopped in the middle of the deploy").hint(
+            "look for a stop, a reboot, a kill, a full disk or a lack of memory in the journal, then release again",
+        ),
         Some(cause) => Failure {
             kind: "interrupted".into(),
             reason: format!("the companion was stopped while it was rolling back, because {}", cause.reason),

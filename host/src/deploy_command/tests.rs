@@ -21,7 +21,7 @@ use crate::{
     history::{By, History},
     inbox::InboxError,
     journal::{Current, Journal},
-    operate::{retry, rollback},
+    operate::{self, retry, rollback},
     testing::{Signer, World, digest, image_of, repository, settings, tag},
     trust::Release,
 };
@@ -125,6 +125,13 @@ impl Place {
         self.ask(name, digest).await
     }
 
+    /// What `status` shows.
+    async fn overview(&self) -> String {
+        let (history, requests) = (self.history(), Requests::open(self.state()).unwrap());
+        let locked = self.state().is_locked().unwrap();
+        operate::status::look(&self.world, &self.settings, &history, &requests, locked).await.unwrap().render(false)
+    }
+
     async fn go_back(&self, to: Option<&str>) -> Result<Status, rollback::NothingEarlier> {
         let mut desk = Desk::open(&self.settings.app, self.state(), &self.world).unwrap();
         let status = rollback::run(&mut desk, &self.settings, to.map(tag).as_ref()).await;
@@ -205,6 +212,42 @@ async fn what_runs_already_is_not_touched() {
     place.world.state().unchecked.insert("worker".parse().unwrap());
     let status = place.ask("v0.1.0", digest("v0.1.0")).await;
     assert_eq!(status.reason.as_str(), "v0.1.0 runs already; worker has no healthcheck");
+}
+
+/// What runs is right, and its next start would not be: the same version puts that right, asked for or gone back to.
+#[tokio::test]
+async fn a_name_that_somebody_moved_is_put_right_by_the_version_that_runs() {
+    for (moved, by_hand) in [(Some("v0.0.1"), false), (None, false), (Some("v0.0.1"), true), (None, true)] {
+        let place = Place::new();
+        place.deploy("v0.1.0").await;
+        let right = image_of(digest("v0.1.0"));
+        let name = "localhost/app:worker".to_owned();
+        assert_eq!(place.world.state().names.remove(&name), Some(right.clone()));
+        if let Some(other) = moved {
+            place.world.state().names.insert(name.clone(), image_of(digest(other)));
+        }
+        let seen = place.overview().await;
+        let words = if moved.is_some() { "which its next start would run" } else { "so it would not start again" };
+        assert!(seen.contains(words) && seen.contains("`tagship-host rollback app v0.1.0`"), "{seen}");
+        let status = match by_hand {
+            false => place.ask("v0.1.0", digest("v0.1.0")).await,
+            true => place.go_back(Some("v0.1.0")).await.unwrap(),
+        };
+        assert_eq!(status.outcome, Outcome::Deployed, "{}", status.reason);
+        assert_eq!(place.world.state().names.get(&name), Some(&right));
+        assert!(!place.overview().await.contains("warning"));
+    }
+}
+
+#[tokio::test]
+async fn status_names_what_runs_in_place_of_what_was_proven() {
+    let place = Place::new();
+    place.deploy("v0.1.0").await;
+    place.deploy("v0.2.0").await;
+    assert!(!place.overview().await.contains("warning"));
+    place.runs("worker", "v0.1.0");
+    let seen = place.overview().await;
+    assert!(seen.contains("another image than that of v0.2.0, which was proven last, runs in worker"), "{seen}");
 }
 
 #[tokio::test]
@@ -356,9 +399,8 @@ async fn a_file_in_the_hand_offs_place_is_named_and_left() {
         let error = place.run().await.unwrap_err();
         assert_eq!(error.kind(), "handoff-create");
         assert!(error.hint().unwrap().contains("is no directory"), "{:?}", error.hint());
-        let (history, requests) = (History::open(&place.state()).unwrap(), Requests::open(place.state()).unwrap());
-        let seen = crate::operate::status::look(&place.world, &place.settings, &history, &requests).await.unwrap();
-        assert!(seen.render(false).contains("warning  cannot open the hand-off directory"), "{}", seen.render(false));
+        let seen = place.overview().await;
+        assert!(seen.contains("warning  cannot open the hand-off directory"), "{seen}");
     }
     assert_eq!(fs::read(&file).unwrap(), b"somebody's");
 }

@@ -116,6 +116,12 @@ impl Shared {
         }
     }
 
+    /// Whether the answer to a full request is in the directory that it came from.
+    fn has_answer(&self, entry: &Entry) -> bool {
+        let is_full = matches!(entry.form, EntryForm::Full { .. });
+        is_full && self.write_for(entry, |dir| Ok(answer::is_there(dir, entry.id))).is_ok_and(|there| there)
+    }
+
     /// What it means that an answer cannot be written in a directory that is configured no more, and may be gone. It may
     /// also be one that is mounted again, so the entry is kept for a while; nobody waits for it as for one in use.
     fn elsewhere(&self, entry: &Entry, error: &DirError) -> Option<Elsewhere> {
@@ -312,6 +318,8 @@ impl Shared {
                 }
                 _ => self.wait(&mut state, arrival),
             },
+            // Told by a run that could not note so, for want of room, say: what becomes of its deploy now is nobody's.
+            Stage::Begun if self.has_answer(&arrival.entry) => Ok(self.ledger.close(arrival.id())?),
             Stage::Begun => {
                 let shown = self.show(&mut state, &arrival);
                 state.interrupted.push(arrival);

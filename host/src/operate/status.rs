@@ -20,7 +20,7 @@ use tagship_core::{
 use super::table;
 use crate::{
     config::{App, ServiceName, Settings},
-    deploy::{ContainerFacts, Containers, Failure, HealthState, UnitFacts, Units},
+    deploy::{self, ContainerFacts, Containers, Failure, HealthState, ImageId, LocalName, Store, UnitFacts, Units},
     desk::{Adapters, Host},
     history::{History, Verdict},
     inbox::{Ledger, Stage},
@@ -38,11 +38,15 @@ pub struct Overview {
     running: Option<Version>,
     mark: Option<Version>,
     held: bool,
-    /// Why no release can be deployed, whatever it is.
+    /// What somebody should look at: why no release can be deployed, whatever it is; what runs, or would after the next
+    /// start, in place of what was proven last.
     warning: Option<String>,
     services: Vec<Service>,
     waiting: usize,
+    /// A deploy is under way.
     deploying: bool,
+    /// A deploy was interrupted, and is ended by the companion's next run.
+    interrupted: bool,
     last: Option<Last>,
 }
 
@@ -65,8 +69,27 @@ struct Service {
     image: Option<String>,
     /// The version that this image was proven as, if it was.
     version: Option<Tag>,
+    /// What its next start runs, where that is not what runs now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<Next>,
     /// Why no more is known.
     error: Option<String>,
+}
+
+/// What a service's local name stands for.
+#[derive(Debug, Clone, Serialize)]
+struct Next {
+    name: String,
+    /// None if it stands for nothing: then it does not start.
+    image: Option<String>,
+}
+
+/// What was found of one service.
+struct Facts {
+    unit: UnitFacts,
+    container: Option<ContainerFacts>,
+    local: LocalName,
+    named: Option<ImageId>,
 }
 
 /// How the last deploy ended.
@@ -79,12 +102,13 @@ struct Last {
     reason: String,
 }
 
-/// Looks at everything.
+/// Looks at everything. `is_locked`: a companion is at work.
 pub async fn look<H: Host>(
     host: &H,
     settings: &Settings,
     history: &History,
     requests: &Requests,
+    is_locked: bool,
 ) -> Result<Overview, StateError> {
     let stages: Vec<Stage> = requests.open_entries()?.into_iter().map(|entry| entry.stage).collect();
     let claimed = stages.iter().filter(|stage| matches!(stage, Stage::Waiting)).count();
@@ -94,6 +118,10 @@ pub async fn look<H: Host>(
         Err(DirError::Open { source, .. }) if source.kind() == ErrorKind::NotFound => (0, None),
         Err(error) => (0, Some(chain(&error))),
     };
+    let has_begun = stages.iter().any(|stage| matches!(stage, Stage::Begun));
+    let services = services(host, settings, history).await;
+    // In a deploy things differ, and will not in a moment.
+    let strange = if has_begun { Vec::new() } else { strange(&settings.app, &services, history) };
     let version = |release: &Release| Version { tag: release.tag.clone(), digest: release.digest };
     Ok(Overview {
         app: settings.app.clone(),
@@ -104,10 +132,12 @@ pub async fn look<H: Host>(
         warning: verify::doubt(&settings.verify)
             .into_iter()
             .chain(unseen)
+            .chain(strange)
             .reduce(|one, other| format!("{one}; {other}")),
-        services: services(host, settings, history).await,
+        services,
         waiting: claimed + unclaimed,
-        deploying: stages.iter().any(|stage| matches!(stage, Stage::Begun)),
+        deploying: has_begun && is_locked,
+        interrupted: has_begun && !is_locked,
         last: history.last().map(last),
     })
 }
@@ -127,7 +157,7 @@ async fn services<H: Host>(host: &H, settings: &Settings, history: &History) -> 
     let mut services = Vec::new();
     for name in settings.all_services() {
         let facts = match &adapters {
-            Ok(Adapters { units, containers, .. }) => facts(units, containers, name).await,
+            Ok(adapters) => facts(adapters, settings, name).await,
             Err(failure) => Err(failure.clone()),
         };
         services.push(service(name, facts, history));
@@ -135,31 +165,66 @@ async fn services<H: Host>(host: &H, settings: &Settings, history: &History) -> 
     services
 }
 
-async fn facts(
-    units: &impl Units,
-    containers: &impl Containers,
+async fn facts<U: Units, S: Store, C: Containers>(
+    Adapters { units, store, containers }: &Adapters<U, S, C>,
+    settings: &Settings,
     name: &ServiceName,
-) -> Result<(UnitFacts, Option<ContainerFacts>), Failure> {
+) -> Result<Facts, Failure> {
     let unit = units.inspect(name).await.map_err(|error| Failure::of(&error))?;
     let container = containers.find(name).await.map_err(|error| Failure::of(&error))?;
-    Ok((unit, container))
+    let local = deploy::local_name(settings, name)?;
+    let named = store.resolve(&local).await.map_err(|error| Failure::of(&error))?;
+    Ok(Facts { unit, container, local, named })
 }
 
-fn service(
-    name: &ServiceName,
-    facts: Result<(UnitFacts, Option<ContainerFacts>), Failure>,
-    history: &History,
-) -> Service {
-    let unknown =
-        Service { name: name.clone(), state: "unknown".into(), health: None, image: None, version: None, error: None };
+/// What runs, or would, in place of what was proven last: a sentence each.
+fn strange(app: &App, services: &[Service], history: &History) -> Vec<String> {
+    let mut strange = Vec::new();
+    let Some(proven) = history.running() else { return strange };
+    let (version, image) = (&proven.release.tag, proven.image.to_string());
+    let others = services.iter().filter(|service| service.image.as_ref().is_some_and(|runs| *runs != image));
+    let others: Vec<&str> = others.map(|service| service.name.as_str()).collect();
+    if !others.is_empty() {
+        strange.push(format!(
+            "another image than that of {version}, which was proven last, runs in {}",
+            others.join(", ")
+        ));
+    }
+    if services.iter().all(|service| service.state != "active") {
+        strange.push("no service runs".to_owned());
+    }
+    for Service { name, next, .. } in services {
+        let Some(next) = next else { continue };
+        let so = match &next.image {
+            Some(image) => format!("stands for image {}, which its next start would run", short(image)),
+            None => "stands for nothing, so it would not start again".to_owned(),
+        };
+        strange.push(format!("{name}: {} {so}: `tagship-host rollback {app} {version}` mends that", next.name));
+    }
+    strange
+}
+
+fn service(name: &ServiceName, facts: Result<Facts, Failure>, history: &History) -> Service {
+    let unknown = Service {
+        name: name.clone(),
+        state: "unknown".into(),
+        health: None,
+        image: None,
+        version: None,
+        next: None,
+        error: None,
+    };
     match facts {
         Err(failure) => Service { error: Some(failure.words()), ..unknown },
-        Ok((unit, container)) => {
+        Ok(Facts { unit, container, local, named }) => {
             let version = container.as_ref().and_then(|container| {
                 let known = history.proven().iter().find(|proven| proven.image == container.image)?;
                 Some(known.release.tag.clone())
             });
+            let is_same = container.as_ref().is_none_or(|container| named.as_ref() == Some(&container.image));
+            let next = Next { name: local.to_string(), image: named.map(|image| image.to_string()) };
             Service {
+                next: (!is_same).then_some(next),
                 state: if unit.load == "loaded" { unit.active } else { unit.load },
                 health: container.as_ref().and_then(|container| match container.health {
                     HealthState::None => None,
@@ -203,6 +268,9 @@ impl Overview {
         let waiting = match (self.deploying, self.waiting) {
             (true, 0) => "a deploy is under way".to_owned(),
             (true, waiting) => format!("a deploy is under way, {waiting} waiting"),
+            (false, 0) if self.interrupted => {
+                "an interrupted deploy, for the companion's next run to end it".to_owned()
+            }
             (false, 0) => "nothing".to_owned(),
             (false, waiting) => waiting.to_string(),
         };
@@ -256,6 +324,7 @@ mod tests {
             health,
             image: Some("ab".repeat(32)),
             version: Some("v0.1.0".parse().unwrap()),
+            next: None,
             error: None,
         };
         Overview {
@@ -268,6 +337,7 @@ mod tests {
             services: vec![service("web", "active", Some("healthy")), service("worker", "failed", None)],
             waiting: 1,
             deploying: false,
+            interrupted: false,
             last: Some(Last {
                 time: Timestamp::UNIX_EPOCH,
                 tag: Some("v0.2.0".parse().unwrap()),

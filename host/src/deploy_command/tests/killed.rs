@@ -159,6 +159,26 @@ async fn a_bad_request_that_was_answered_keeps_its_answer() {
     assert_ne!(place.answer(id).outcome, Outcome::Deployed);
 }
 
+/// The state was full: the answer went out, and nothing of it could be noted.
+#[tokio::test]
+async fn an_answer_that_is_there_is_not_written_over() {
+    let place = Place::new();
+    place.deploy("v0.1.0").await;
+    let request = place.request("v0.2.0", place.world.release(&place.key, "v0.2.0"));
+    begin(&place, &request).await;
+    kill_in_the_middle(&place, &request, Phase::Replacing(0));
+    let told = Status::new(Outcome::RolledBack, "unhealthy", "web is not healthy");
+    let told = Status { request: Some(request.id), tag: Some(request.tag.clone()), ..told }.encode();
+    fs::write(place.path(&request.id.status_name()), &told).unwrap();
+    place.run().await.unwrap();
+    assert_eq!(fs::read(place.path(&request.id.status_name())).unwrap(), told);
+    assert_eq!(place.world.running(), Some(image_of(digest("v0.1.0"))), "it is ended all the same");
+    assert!(Journal::open(place.state()).unwrap().current().is_none());
+    assert_eq!(Requests::open(place.state()).unwrap().open_entries().unwrap(), []);
+    let last = place.world.state().verdicts.last().cloned().unwrap();
+    assert_eq!((last.by, last.status.request), (By::Companion, None));
+}
+
 #[tokio::test]
 async fn a_verdict_that_nobody_was_told_is_told() {
     let place = Place::new();
