@@ -12,7 +12,7 @@ use crate::trust::order;
 use super::{
     ConfigError, RootFile, ServiceName,
     file::{self, VerifyBlock},
-    read,
+    ownership, read,
 };
 
 /// How the administrator's files end. Both ways count: one that nobody reads would bind nobody, and nobody would know.
@@ -47,12 +47,15 @@ pub(super) struct Binding {
 
 /// The administrator's file that binds a configuration of this image and these services.
 ///
-/// A file there that cannot be trusted or understood stops every app: to skip it would be to lift what it says.
+/// A file there that cannot be trusted or understood stops every app: to skip it would be to lift what it says. So does a
+/// directory that others than root could take it out of.
 pub(super) fn binding(
     directory: &Path,
     image: &Repository,
     services: &[&ServiceName],
 ) -> Result<Option<Binding>, ConfigError> {
+    ownership::check_directory(directory)
+        .map_err(|source| ConfigError::Admin { path: directory.to_owned(), source })?;
     let mut found: Option<Binding> = None;
     for path in read::yaml_files(directory, ENDINGS)? {
         let trusted = RootFile::read(&path).map_err(|source| ConfigError::Admin { path: path.clone(), source })?;

@@ -103,10 +103,10 @@ pub enum ConfigError {
         /// Why not.
         source: KeyError,
     },
-    /// An administrator's file is not in root's hands or cannot be read.
-    #[error("the administrator's file {path} cannot be trusted")]
+    /// An administrator's file, or their directory, is not in root's hands or cannot be read.
+    #[error("what the administrator says in {path} cannot be trusted")]
     Admin {
-        /// The file.
+        /// The file, or the directory.
         path: PathBuf,
         /// Why not.
         source: OwnershipError,

@@ -74,6 +74,12 @@ pub enum OwnershipError {
         /// What the path leads to.
         at: PathBuf,
     },
+    /// The path does not end at a directory.
+    #[error("{at} is no directory")]
+    NotADirectory {
+        /// What the path leads to.
+        at: PathBuf,
+    },
     /// A directory on the way that this user may not enter.
     #[error("this user may not enter the directory {at}")]
     Closed {
@@ -194,6 +200,7 @@ impl OwnershipError {
             }
             Self::NotAFile { .. } if movable => Some("name the file that holds the public key".into()),
             Self::NotAFile { .. } => Some("put a regular file there, or take it away".into()),
+            Self::NotADirectory { .. } => Some("make it a directory of root's, or take it away".into()),
             _ => None,
         }
     }
@@ -217,7 +224,7 @@ fn copy(path: &Path) -> String {
 impl RootFile {
     /// Reads the file if it and all that leads to it is in root's hands alone.
     pub fn read(path: &Path) -> Result<Self, OwnershipError> {
-        let end = walk(path, &RealFiles)?;
+        let end = walk_to_file(path, &RealFiles)?;
         let io = |source| OwnershipError::Io { at: end.clone(), source };
         let mut bytes = Vec::new();
         fs::File::open(&end).map_err(io)?.take(LARGEST + 1).read_to_end(&mut bytes).map_err(io)?;
@@ -247,6 +254,15 @@ impl RootFile {
 impl fmt::Debug for RootFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RootFile({})", self.path.display())
+    }
+}
+
+/// Checks that a directory, if there is one, and all that leads to it is in root's hands alone: whoever could take a file
+/// out of it would lift what that says.
+pub(super) fn check_directory(path: &Path) -> Result<(), OwnershipError> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        _ => walk_to_directory(path, &RealFiles),
     }
 }
 
@@ -289,8 +305,23 @@ impl Files for RealFiles {
     }
 }
 
-/// Follows the path name by name as the kernel does, checking each, and returns where it ends, free of links.
-fn walk(path: &Path, files: &dyn Files) -> Result<PathBuf, OwnershipError> {
+fn walk_to_file(path: &Path, files: &dyn Files) -> Result<PathBuf, OwnershipError> {
+    match walk(path, files)? {
+        (at, Kind::File) => Ok(at),
+        (at, _) => Err(OwnershipError::NotAFile { at }),
+    }
+}
+
+fn walk_to_directory(path: &Path, files: &dyn Files) -> Result<(), OwnershipError> {
+    match walk(path, files)? {
+        (_, Kind::Directory) => Ok(()),
+        (at, _) => Err(OwnershipError::NotADirectory { at }),
+    }
+}
+
+/// Follows the path name by name as the kernel does, checking each, and returns where it ends, free of links, and at what:
+/// a file or a directory.
+fn walk(path: &Path, files: &dyn Files) -> Result<(PathBuf, Kind), OwnershipError> {
     if !path.is_absolute() {
         return Err(OwnershipError::Relative { path: path.to_owned() });
     }
@@ -299,7 +330,7 @@ fn walk(path: &Path, files: &dyn Files) -> Result<PathBuf, OwnershipError> {
     check(&at)?;
     let mut names: VecDeque<PathBuf> = names(path).collect();
     let mut links = 0;
-    let mut ends_at_file = false;
+    let mut end = Kind::Directory;
     while let Some(name) = names.pop_front() {
         if name == Path::new("..") {
             at.pop();
@@ -310,7 +341,7 @@ fn walk(path: &Path, files: &dyn Files) -> Result<PathBuf, OwnershipError> {
             Kind::Directory => at = here,
             Kind::File if names.is_empty() => {
                 at = here;
-                ends_at_file = true;
+                end = Kind::File;
             }
             Kind::File | Kind::Other => return Err(OwnershipError::NotAFile { at: here }),
             Kind::Link(target) => {
@@ -327,7 +358,7 @@ fn walk(path: &Path, files: &dyn Files) -> Result<PathBuf, OwnershipError> {
             }
         }
     }
-    if ends_at_file { Ok(at) } else { Err(OwnershipError::NotAFile { at }) }
+    Ok((at, end))
 }
 
 fn names(path: &Path) -> impl Iterator<Item = PathBuf> {

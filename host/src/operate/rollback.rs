@@ -83,7 +83,14 @@ pub async fn run<H: Host>(
         }
     };
     Ok(match approved {
-        Ok(approved) => desk.deploy(settings, &order, (approved, None), &told).await,
+        Ok(approved) => {
+            // It binds no operator, who should know all the same.
+            if let Some(rejected) = desk.history().trust.rejection(approved.release.digest) {
+                let text = format!("{} was rejected here at {:.0}: {}", rejected.tag, rejected.at, rejected.reason);
+                told.tell("verify", "warning", &text);
+            }
+            desk.deploy(settings, &order, (approved, None), &told).await
+        }
         Err(denied) => desk.refuse(&order, desk::refusal(&denied)),
     })
 }

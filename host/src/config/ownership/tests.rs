@@ -29,16 +29,39 @@ fn link(owner: u32, target: &str) -> Entry {
 }
 
 fn walked<const N: usize>(path: &str, entries: [(&'static str, Entry); N]) -> Result<PathBuf, &'static str> {
-    walk(Path::new(path), &Fake(entries.into())).map_err(|error| match error {
+    walk_to_file(Path::new(path), &Fake(entries.into())).map_err(name)
+}
+
+fn name(error: OwnershipError) -> &'static str {
+    match error {
         OwnershipError::Relative { .. } => "relative",
         OwnershipError::Owner { .. } => "owner",
         OwnershipError::Writable { .. } => "writable",
         OwnershipError::NotAFile { .. } => "not a file",
+        OwnershipError::NotADirectory { .. } => "not a directory",
         OwnershipError::Closed { .. } => "closed",
         OwnershipError::Links { .. } => "links",
         OwnershipError::TooLarge { .. } => "too large",
         OwnershipError::Io { .. } => "io",
-    })
+    }
+}
+
+#[test]
+fn a_directory_has_to_be_roots_with_and_without_anything_in_it() {
+    let directory = |owner, mode| Entry { kind: Kind::Directory, owner, mode };
+    for (entry, expected) in [
+        (directory(0, 0o755), Ok(())),
+        (directory(0, 0o775), Err("writable")),
+        (directory(0, 0o1777), Err("writable")),
+        (directory(1000, 0o755), Err("owner")),
+        (link(1000, "/etc/keys"), Err("owner")),
+        (link(0, "/home/app"), Err("owner")),
+        (file(0, 0o644), Err("not a directory")),
+    ] {
+        let files = Fake([("/etc/tagship", entry.clone()), ("/home/app", directory(1000, 0o755))].into());
+        assert_eq!(walk_to_directory(Path::new("/etc/tagship"), &files).map_err(name), expected, "{entry:?}");
+    }
+    assert!(check_directory(Path::new("/etc/there/is/none")).is_ok());
 }
 
 #[test]
