@@ -121,7 +121,7 @@ pub fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(subcommand("release", "All steps, or those of --steps"))
         .subcommands(steps.map(|(step, about)| subcommand(step.name(), about)))
-        .subcommand(subcommand("verify", "Check an image's signature exactly as the host does"))
+        .subcommand(subcommand("verify", "Check an image's signature as the host does, with the same code"))
         .subcommand(subcommand(
             "keygen",
             "Make a key pair, which cosign can use as well; the password is TAGSHIP_KEY_PASSWORD, or in --key-password-file",

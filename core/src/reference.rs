@@ -164,10 +164,10 @@ impl FromStr for Repository {
             ..error
         })?;
         if path.contains('@') {
-            return fail("it is written without a digest");
+            return fail("it has a digest, and is written without one");
         }
         if path.contains(':') {
-            return fail("it is written without a tag");
+            return fail("it has a tag, and is written without one");
         }
         if path.bytes().any(|b| b.is_ascii_uppercase()) {
             return fail("its path has upper-case letters");

@@ -123,7 +123,10 @@ pub(crate) fn report(verified: &Verified) -> Vec<String> {
         format!("key        {} ({})", text::escape(verified.key_name()), verified.key_fingerprint()),
         match verified.tag_claim() {
             TagClaim::Signed(tag) => format!("tag        {tag} (signed)"),
-            TagClaim::Unsigned => "tag        not signed: only the registry says which".to_owned(),
+            TagClaim::Unsigned => {
+                "tag        not signed: only the registry says which, and a host that requires annotations refuses it"
+                    .to_owned()
+            }
         },
     ];
     if !verified.is_repository_signed() {

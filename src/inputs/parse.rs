@@ -286,7 +286,7 @@ fn duration(text: &str) -> Result<Duration, InputError> {
         }
     };
     match duration {
-        Duration::ZERO => Err(wrong(&"it is nothing")),
+        Duration::ZERO => Err(wrong(&"it is no time to wait: write one, as 90s, 10m or 1h")),
         _ if duration > LONGEST_TIMEOUT => Err(wrong(&"it is longer than a week")),
         _ => Ok(duration),
     }

@@ -63,6 +63,8 @@ impl Course {
     pub(super) fn summary(&self, inputs: &Inputs, total: Duration) -> Summary {
         let image = ImageRef::tagged(&inputs.image, &inputs.tag);
         let verb = match (&self.verdict, &self.promoted, inputs.steps.last()) {
+            // Nobody was asked whether it runs.
+            (None, Some(_), _) if inputs.steps == [Step::Promote] => "promoted",
             (Some(_), ..) | (None, Some(_), _) => "released",
             (None, None, Some(Step::Sign)) => "signed",
             (None, None, Some(Step::Push)) => "pushed",

@@ -17,7 +17,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 const GUIDE: &str = include_str!("../../examples/rotation/README.md");
 
 /// Beside the commands of the guide: what its reader chooses.
-const PASSWORD: &str = "a new password";
+const PASSWORD: &str = "\"$(cat ~/new/cosign-demo-2.password)\"";
 
 /// A host whose key is rotated, put back in the end.
 struct Rotation<'a>(&'a Host);
@@ -40,12 +40,14 @@ impl Rotation<'_> {
                 "sh yours" => host.app(&format!("rm -rf ~/new; mkdir ~/new; cd ~/new; {text}")).ok(),
                 "sh root" => host.root(&format!("cd /home/app/new; {text}")).ok(),
                 "sh app" => host.app(&text).ok(),
-                "sh ci" => host.app(&format!(
-                    ". ~/ci.env; TAGSHIP_KEY=$(cat ~/new/cosign-demo-2.key) TAGSHIP_KEY_PASSWORD='{PASSWORD}'; {text}"
-                ))
-                .ok(),
+                "sh ci" => host
+                    .app(&format!(
+                        ". ~/ci.env; TAGSHIP_KEY=$(cat ~/new/cosign-demo-2.key) TAGSHIP_KEY_PASSWORD={PASSWORD}; {text}"
+                    ))
+                    .ok(),
                 "yaml" => {
-                    let keys = text.lines().find(|line| line.starts_with("  keys:")).unwrap_or_else(|| panic!("{text}"));
+                    let keys =
+                        text.lines().find(|line| line.starts_with("  keys:")).unwrap_or_else(|| panic!("{text}"));
                     host.app(&format!("sed -i 's#^  keys:.*#{keys}#' ~/.config/tagship/demo.yaml")).ok()
                 }
                 other => panic!("{heading:?} has a block of {other:?}"),
@@ -55,9 +57,7 @@ impl Rotation<'_> {
 
     /// A release that CI signs with the new key.
     fn new_key<'r>(&self, release: Release<'r>) -> Release<'r> {
-        release
-            .env("TAGSHIP_KEY", "\"$(cat ~/new/cosign-demo-2.key)\"")
-            .env("TAGSHIP_KEY_PASSWORD", &format!("'{PASSWORD}'"))
+        release.env("TAGSHIP_KEY", "\"$(cat ~/new/cosign-demo-2.key)\"").env("TAGSHIP_KEY_PASSWORD", PASSWORD)
     }
 
     /// Does something that must touch no container: each answers on, in the same one.

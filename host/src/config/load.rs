@@ -1,7 +1,7 @@
 //! From files to [`Settings`]: reading, merging with the administrator's word, and every check that spans keys.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     env, fs, io,
     path::{Component, Path, PathBuf},
     time::Duration,
@@ -123,7 +123,7 @@ impl Places {
         if services.is_empty() {
             return Err(missing("services"));
         }
-        refuse_twice(path, services.iter().flatten().chain(&raw.before))?;
+        refuse_twice(path, services.iter().flatten(), &raw.before)?;
         if raw.local_image.is_none() && raw.moving_tag.is_none() {
             let why = "without a moving tag the services' units need `local-image` for a name to run";
             return Err(ConfigError::value(path, "moving-tag", why));
@@ -273,11 +273,17 @@ fn files(keys: Vec<(RootFile, PublicKey)>) -> Vec<RootFile> {
     keys.into_iter().map(|(file, _)| file).collect()
 }
 
-fn refuse_twice<'a>(path: &Path, names: impl Iterator<Item = &'a ServiceName>) -> Result<(), ConfigError> {
-    let mut seen = BTreeSet::new();
-    for name in names {
-        if !seen.insert(name) {
-            return Err(ConfigError::value(path, "services", format!("{name} is there twice")));
+fn refuse_twice<'a>(
+    path: &Path,
+    services: impl Iterator<Item = &'a ServiceName>,
+    before: &'a [ServiceName],
+) -> Result<(), ConfigError> {
+    let mut seen = BTreeMap::new();
+    for (key, name) in services.map(|name| ("services", name)).chain(before.iter().map(|name| ("before", name))) {
+        match seen.insert(name, key) {
+            Some(first) if first == key => return Err(ConfigError::value(path, key, format!("{name} is there twice"))),
+            Some(first) => return Err(ConfigError::value(path, key, format!("{name} is in `{first}`, too"))),
+            None => {}
         }
     }
     Ok(())

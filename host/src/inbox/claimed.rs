@@ -181,7 +181,7 @@ impl Shared {
         if let Some(waiting) = &state.waiting
             && judge::order((waiting.tag(), waiting.id()), (arrival.tag(), arrival.id())).is_gt()
         {
-            let status = judge::superseded(waiting.tag());
+            let status = judge::superseded(waiting);
             let decided = self.decide(state, &arrival, status);
             return decided.and(self.dir.discard(&claim.name).map_err(InboxError::from));
         }
@@ -195,7 +195,7 @@ impl Shared {
     /// Lets a request wait that is in the ledger, and answers the one that waited before.
     fn wait(&self, state: &mut State, arrival: Arrival) -> Result<(), InboxError> {
         let shown = self.show(state, &arrival);
-        let status = judge::superseded(arrival.tag());
+        let status = judge::superseded(&arrival);
         match state.waiting.replace(arrival) {
             Some(older) => shown.and(self.decide(state, &older, status)),
             None => shown,
@@ -313,7 +313,7 @@ impl Shared {
         match arrival.entry.stage {
             Stage::Waiting => match &state.waiting {
                 Some(waiting) if judge::order((waiting.tag(), waiting.id()), (arrival.tag(), arrival.id())).is_gt() => {
-                    let status = judge::superseded(waiting.tag());
+                    let status = judge::superseded(waiting);
                     self.decide(&mut state, &arrival, status)
                 }
                 _ => self.wait(&mut state, arrival),

@@ -17,6 +17,7 @@ use tagship_core::{
     reference::Tag,
 };
 
+use super::Arrival;
 use crate::trust::order::newer_request;
 
 /// The largest plain request, in bytes: a tag has at most 128, and may end its line.
@@ -137,8 +138,13 @@ pub(super) fn unreadable(named: Option<RequestId>, error: &impl Explain) -> Inva
 }
 
 /// Says no to an older request.
-pub(super) fn superseded(by: &Tag) -> Status {
-    let reason = format!("a request for {by} came before this one could begin; nothing was done for this one");
+pub(super) fn superseded(by: &Arrival) -> Status {
+    let named = match by.asked {
+        Asked::Full(_) => format!(" ({})", by.id()),
+        Asked::Plain { .. } => String::new(),
+    };
+    let tag = by.tag();
+    let reason = format!("a request for {tag}{named} came before this one could begin; nothing was done for this one");
     Status::new(Outcome::Superseded, "superseded", &reason)
 }
 

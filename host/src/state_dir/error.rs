@@ -81,7 +81,7 @@ impl Explain for StateError {
                     Some("make room on the disk; `podman system df` shows what images take".into())
                 }
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                    Some(format!("make {} writable for the app's user", path.display()))
+                    Some(format!("the app's user must be able to read and write {}", path.display()))
                 }
                 _ => None,
             },

@@ -70,12 +70,12 @@ fn contradictions_and_gaps_are_named() {
         (
             "a tag in the image",
             &[("image", "r.test/app:v1"), ("tag", "v1"), ("key", "PEM")],
-            "image is “r.test/app:v1”: it is written without a tag",
+            "image is “r.test/app:v1”: it has a tag, and is written without one",
         ),
         (
             "a digest in the image",
             &[("image", "r.test/app@sha256:0"), ("tag", "v1"), ("key", "PEM")],
-            "without a digest",
+            "it has a digest",
         ),
         ("upper case", &[("image", "r.test/App"), ("tag", "v1"), ("key", "PEM")], "image"),
         ("no key", &[("image", "r.test/app"), ("tag", "v1")], "key"),

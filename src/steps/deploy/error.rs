@@ -83,7 +83,7 @@ fn because(reason: &Option<ReadError>) -> String {
 
 fn fate(claimed: bool) -> &'static str {
     if claimed {
-        "the request was claimed: the host goes on with it"
+        "the request was claimed: the host goes on with it, and `tagship-host status` there tells how it ends"
     } else {
         "the request was not claimed and is withdrawn: nothing was deployed"
     }

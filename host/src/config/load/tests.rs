@@ -75,7 +75,7 @@ fn contradictions_are_named() {
         ("image: a.example/b\nverify: {keys: [/keys/good.pub]}", "`services` is missing"),
         ("image: a.example/b\nservices: [web]", "`verify.keys` is missing"),
         ("image: a.example/b\nservices: [web]\nverify: {}", "`verify.keys` is missing"),
-        (&format!("{GOOD}before: [web]"), "web is there twice"),
+        (&format!("{GOOD}before: [web]"), "web is in `services`, too"),
         (&format!("{GOOD}moving-tag: ''"), "`moving-tag`"),
         (&format!("{GOOD}keep-images: 1"), "`keep-images`"),
         (&format!("{GOOD}health: {{timeout: 1ms}}"), "`health.timeout`"),
