@@ -190,10 +190,10 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Status { app, json } => {
             let settings = places.load(&app)?;
             let state = StateDir::open(&app)?;
-            let is_locked = state.is_locked()?;
+            let at_work = (state.is_locked()?, &Journal::open(state.clone()));
             let (history, requests) = (History::open(&state)?, Requests::open(state)?);
             let host = host(Deploying::default());
-            let overview = status::look(&host, &settings, &history, &requests, is_locked).await?;
+            let overview = status::look(&host, &settings, &history, &requests, at_work).await?;
             report::output(&match json {
                 true => format!("{}\n", serde_json::to_string_pretty(&overview).map_err(Error::Json)?),
                 false => overview.render(report::colours()),

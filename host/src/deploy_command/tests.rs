@@ -128,8 +128,8 @@ impl Place {
     /// What `status` shows.
     async fn overview(&self) -> String {
         let (history, requests) = (self.history(), Requests::open(self.state()).unwrap());
-        let locked = self.state().is_locked().unwrap();
-        operate::status::look(&self.world, &self.settings, &history, &requests, locked).await.unwrap().render(false)
+        let at_work = (self.state().is_locked().unwrap(), &Journal::open(self.state()));
+        operate::status::look(&self.world, &self.settings, &history, &requests, at_work).await.unwrap().render(false)
     }
 
     async fn go_back(&self, to: Option<&str>) -> Result<Status, rollback::NothingEarlier> {
@@ -237,6 +237,15 @@ async fn a_name_that_somebody_moved_is_put_right_by_the_version_that_runs() {
         assert_eq!(place.world.state().names.get(&name), Some(&right));
         assert!(!place.overview().await.contains("warning"));
     }
+}
+
+#[tokio::test]
+async fn status_says_that_nothing_can_be_deployed() {
+    let place = Place::new();
+    place.deploy("v0.1.0").await;
+    fs::write(place.state().file("journal.json"), "").unwrap();
+    let seen = place.overview().await;
+    assert!(seen.contains("warning  nothing can be deployed: ") && seen.contains("journal.json"), "{seen}");
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ use crate::{
     desk::{Adapters, Host},
     history::{History, Verdict},
     inbox::{Ledger, Stage},
+    journal::Journal,
     requests::Requests,
     state_dir::StateError,
     trust::Release,
@@ -102,13 +103,13 @@ struct Last {
     reason: String,
 }
 
-/// Looks at everything. `is_locked`: a companion is at work.
+/// Looks at everything. `is_locked`: a companion is at work. `journal`: the deploy in flight, which is no more than read.
 pub async fn look<H: Host>(
     host: &H,
     settings: &Settings,
     history: &History,
     requests: &Requests,
-    is_locked: bool,
+    (is_locked, journal): (bool, &Result<Journal, StateError>),
 ) -> Result<Overview, StateError> {
     let stages: Vec<Stage> = requests.open_entries()?.into_iter().map(|entry| entry.stage).collect();
     let claimed = stages.iter().filter(|stage| matches!(stage, Stage::Waiting)).count();
@@ -131,6 +132,7 @@ pub async fn look<H: Host>(
         held: history.trust.is_held(),
         warning: verify::doubt(&settings.verify)
             .into_iter()
+            .chain(journal.as_ref().err().map(|error| format!("nothing can be deployed: {}", chain(error))))
             .chain(unseen)
             .chain(strange)
             .reduce(|one, other| format!("{one}; {other}")),
