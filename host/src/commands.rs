@@ -1,6 +1,8 @@
 //! From a parsed command line to a finished command: takes the lock, and makes the adapters of whatever deploys. `guard` and
 //! `policy`, which deploy nothing, ask engine and Podman themselves.
 
+mod error;
+
 use std::{
     path::PathBuf,
     process::ExitCode,
@@ -10,30 +12,29 @@ use std::{
 use bollard::Docker;
 use tagship_core::{
     engine,
-    explain::Explain,
     handoff::{dir::Dir, status::Status},
 };
+
+pub use error::Error;
 
 use crate::{
     answer,
     cli::{Cli, Command, Deploying},
     config::{App, ConfigError, Places, ServiceName, Settings},
     deploy::{Failure, ImageId},
-    deploy_command::{self, CommandError, Configuration},
+    deploy_command::{self, Configuration},
     desk::{Adapters, AdaptersOf, Desk, Host},
     health::Engine,
     history::{History, Marked, Verdict},
     images::LocalStore,
     journal::Journal,
-    journald::{self, JournaldError},
+    journald,
     operate::{
-        guard::{self, GuardError},
-        history,
-        mark::{self, MarkError},
-        policy::{self, ContainersPlaces, PolicyError},
+        guard, history, mark,
+        policy::{self, ContainersPlaces},
         recover, retry, rollback, status,
     },
-    report::{self, Unwritten, Urgency},
+    report::{self, Urgency},
     requests::Requests,
     services::{self, UserManager},
     state_dir::{Lock, StateDir, StateError},
@@ -41,87 +42,6 @@ use crate::{
     trace::{Category, Trace, Traced},
     verify::{Denied, Remote},
 };
-
-/// A command that could not be done.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The work that waited could not be done.
-    #[error(transparent)]
-    Command(#[from] CommandError),
-    /// There is nothing to go back to.
-    #[error(transparent)]
-    NothingEarlier(#[from] rollback::NothingEarlier),
-    /// A service may not start.
-    #[error(transparent)]
-    Guard(#[from] GuardError),
-    /// The mark was not set.
-    #[error(transparent)]
-    Mark(#[from] MarkError),
-    /// The system's journal could not be read.
-    #[error(transparent)]
-    Journald(#[from] JournaldError),
-    /// Podman's policy could not be made or proven.
-    #[error(transparent)]
-    Policy(#[from] PolicyError),
-    /// What was asked for could not be shown.
-    #[error(transparent)]
-    Unwritten(#[from] Unwritten),
-    /// What is known cannot be written down.
-    #[error("cannot write the status as JSON")]
-    Json(#[source] serde_json::Error),
-}
-
-impl Error {
-    /// 2 for usage and configuration, 1 for everything else.
-    pub fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::Command(CommandError::Config(_)) => ExitCode::from(2),
-            Self::Policy(error) if error.is_configuration() => ExitCode::from(2),
-            Self::Guard(error) if error.is_configuration() => ExitCode::from(2),
-            _ => ExitCode::from(1),
-        }
-    }
-}
-
-impl From<ConfigError> for Error {
-    fn from(error: ConfigError) -> Self {
-        CommandError::from(error).into()
-    }
-}
-
-impl From<StateError> for Error {
-    fn from(error: StateError) -> Self {
-        CommandError::from(error).into()
-    }
-}
-
-impl Explain for Error {
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Command(error) => error.kind(),
-            Self::NothingEarlier(error) => error.kind(),
-            Self::Guard(error) => error.kind(),
-            Self::Mark(error) => error.kind(),
-            Self::Policy(error) => error.kind(),
-            Self::Journald(error) => error.kind(),
-            Self::Unwritten(error) => error.kind(),
-            Self::Json(_) => "json",
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Command(error) => error.hint(),
-            Self::NothingEarlier(error) => error.hint(),
-            Self::Guard(error) => error.hint(),
-            Self::Mark(error) => error.hint(),
-            Self::Policy(error) => error.hint(),
-            Self::Journald(error) => error.hint(),
-            Self::Unwritten(error) => error.hint(),
-            Self::Json(_) => None,
-        }
-    }
-}
 
 /// Does what the command line says. The exit code is for what was done; what could not be done is an error.
 pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
