@@ -158,14 +158,17 @@ fn administrators_file(host: &Host) {
     let (release, _mended) = (host.release(), Mended(host));
     let tag = release.tag();
     release.run().ok();
-    host.root(&format!(
-        "install -d -o app /etc/tagship; printf 'image: {IMAGE}\\nfloor: v0.0.1\\n' >/etc/tagship/demo.yaml"
-    ))
-    .ok();
-    let refused = ask(host, &tag).says("Kind: not-root-owned").says("the directory /etc/tagship belongs to uid 1000");
-    assert_eq!(command(&refused, 0), "chown root:root /etc/tagship");
-    host.root(&command(&refused, 0)).ok();
-    ask(host, &tag).says("Outcome: unchanged");
+    host.root("install -d -o app /etc/tagship").ok();
+    // Also where the user has taken it away: nothing then tells it from what never was there.
+    let file = format!("printf 'image: {IMAGE}\\nfloor: v0.0.1\\n' >/etc/tagship/demo.yaml");
+    for file in [&file, "rm /etc/tagship/demo.yaml"] {
+        host.root(&format!("{file}; chown app /etc/tagship")).ok();
+        let refused =
+            ask(host, &tag).says("Kind: not-root-owned").says("the directory /etc/tagship belongs to uid 1000");
+        assert_eq!(command(&refused, 0), "chown root:root /etc/tagship");
+        host.root(&command(&refused, 0)).ok();
+        ask(host, &tag).says("Outcome: unchanged");
+    }
 }
 
 /// Makes a key pair with OpenSSL and has root install its public half.

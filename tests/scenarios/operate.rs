@@ -125,7 +125,7 @@ fn verify_checks_as_the_host_does(host: &Host) {
     verify(&tag, "/etc/containers/cosign-app.pub").ok().says(&tag);
     verify(&tag, "\"$(cat /etc/containers/cosign-app.pub)\"").ok().says(&tag);
     verify(&tag, "/etc/containers/cosign-app.pub >/dev/full").exits(7).says("cannot write to standard output");
-    host.app("cd; rm -f stranger.*; TAGSHIP_KEY_PASSWORD=long-enough tagship keygen --output stranger").ok();
+    host.key_pair("stranger");
     verify(&tag, "~/stranger.pub").exits(5).says("hint:");
 }
 

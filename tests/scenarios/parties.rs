@@ -260,13 +260,13 @@ fn the_key(host: &Host) {
     // What it cannot: what root wrote binds it, as it binds the operator.
     let before = what_runs(host);
     {
-        let _floor = administrator(host, &format!("floor: {any_tag}"));
+        let _floor = host.administrator(&format!("floor: {any_tag}"));
         rollback(&below.tag).exits(1).says("below-floor");
         host.app(&format!("tagship-host rollback demo {}", below.tag)).exits(1).says("floor");
         host.app(&format!("tagship-host mark demo --set {}", below.tag)).exits(1).says("floor");
     }
     {
-        host.app("cd; rm -f next.*; TAGSHIP_KEY_PASSWORD=long-enough tagship keygen --output next").ok();
+        host.key_pair("next");
         let _next = host.changed_by_root(
             "install -m 644 /home/app/next.pub /etc/containers/next.pub",
             "rm /etc/containers/next.pub",
@@ -274,7 +274,7 @@ fn the_key(host: &Host) {
         let _trusted = host.configured(
             "sed -i 's#^  keys: .*#  keys: [/etc/containers/cosign-app.pub, /etc/containers/next.pub]#' demo.yaml",
         );
-        let _revoked = administrator(host, "revoked-keys: [/etc/containers/cosign-app.pub]");
+        let _revoked = host.administrator("revoked-keys: [/etc/containers/cosign-app.pub]");
         let Version { tag, .. } = host.release().unsigned();
         with_key(host, MOUNT, &tag, "--steps sign,deploy").exits(1).says("revoked-key");
         rollback(&below.tag).exits(1).says("request-signature");
@@ -284,17 +284,9 @@ fn the_key(host: &Host) {
     host.release().run().ok();
 }
 
-/// A file of the administrator's that says this of the image.
-fn administrator<'h>(host: &'h Host, says: &str) -> tagship_tests::Mend<'h> {
-    host.changed_by_root(
-        &format!("mkdir -p /etc/tagship; printf 'image: {IMAGE}\n{says}\n' >/etc/tagship/demo.yaml"),
-        "rm -r /etc/tagship",
-    )
-}
-
 fn the_user(host: &Host) {
     host.baseline();
-    host.app("cd; rm -f own.*; TAGSHIP_KEY_PASSWORD=long-enough tagship keygen --output own").ok();
+    host.key_pair("own");
     // Not changed, not added to, not by a link from one's own.
     for attempt in [
         "echo x >>/etc/containers/cosign-app.pub",
@@ -305,7 +297,7 @@ fn the_user(host: &Host) {
         host.app(attempt).denied();
     }
     {
-        let _floor = administrator(host, "floor: v0.0.1");
+        let _floor = host.administrator("floor: v0.0.1");
         let state = "ls -lan /etc/tagship; md5sum /etc/tagship/*";
         let held = host.root(state).ok();
         // Anybody may be root of a user namespace, and is nobody outside it.
@@ -324,7 +316,7 @@ fn the_user(host: &Host) {
         }
         assert_eq!(held.text, host.root(state).text);
     }
-    let own = host.release().env("TAGSHIP_KEY", "\"$(cat ~/own.key)\"").env("TAGSHIP_KEY_PASSWORD", "long-enough");
+    let own = host.release().with_key("own");
     let Version { tag, digest } = own.signed();
     let ask = || host.ask(&tag, &digest).says("Outcome: refused");
     let before = what_runs(host);
@@ -335,7 +327,7 @@ fn the_user(host: &Host) {
     // The administrator's block replaces the user's, whole: by the image, and by a service, under any name.
     let verify = "verify: {keys: [/etc/containers/cosign-app.pub], rekor: \"off\"}";
     for says in [verify.to_owned(), format!("services: [demo-beat]\n{verify}")] {
-        let _bound = administrator(host, &says);
+        let _bound = host.administrator(&says);
         let _own = host.configured(
             "sed -i \"s#^  keys: .*#  keys: [$HOME/own.pub]#; s/^verify:/verify:\\n  downgrade: allow/\" demo.yaml",
         );

@@ -80,7 +80,7 @@ chmod 755 ~/stand-in/podman"
 
     /// A key that signed nothing here.
     fn stranger(&self) {
-        self.0.app("cd; TAGSHIP_KEY_PASSWORD=long-enough tagship keygen --output stranger").ok();
+        self.0.key_pair("stranger");
         self.0.root("install -m 644 /home/app/stranger.pub /etc/containers/stranger.pub").ok();
     }
 }

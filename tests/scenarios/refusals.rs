@@ -48,10 +48,8 @@ fn image_signed_by_another_key(host: &Host) {
 
 fn another_keys_release_is_red_with_the_hosts_reason(host: &Host) {
     let before = host.baseline();
-    host.app("cd && rm -f thief.* && TAGSHIP_KEY_PASSWORD=thief-password tagship keygen --output thief").ok();
-    let release =
-        host.release().env("TAGSHIP_KEY", "\"$(cat ~/thief.key)\"").env("TAGSHIP_KEY_PASSWORD", "thief-password");
-    release.run().exits(1).says("foreign-signature").says("refused");
+    host.key_pair("thief");
+    host.release().with_key("thief").run().exits(1).says("foreign-signature").says("refused");
     assert_eq!(before, host.state());
 }
 

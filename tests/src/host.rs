@@ -14,6 +14,9 @@ pub const IMAGE: &str = "registry.test:5000/chris/demo";
 /// The repository of the names that its services run, as its configuration has it.
 const LOCAL: &str = "localhost/demo";
 
+/// The password of the keys that scenarios make.
+pub(crate) const PASSWORD: &str = "long-enough";
+
 /// The services of the stack, in the order of its configuration.
 pub const SERVICES: [&str; 4] = ["demo-web", "demo-worker", "demo-beat", "demo-flower"];
 
@@ -152,6 +155,11 @@ impl Host {
         }
         self.release().run().ok();
         self.state().healthy()
+    }
+
+    /// Makes a key pair, `NAME.key` and `NAME.pub` in the home, anew; to sign with by [`Release::with_key`].
+    pub fn key_pair(&self, name: &str) {
+        self.app(&format!("cd; rm -f {name}.*; TAGSHIP_KEY_PASSWORD={PASSWORD} tagship keygen --output {name}")).ok();
     }
 
     /// The images in the store, as `podman images` shows them with these flags, sorted.

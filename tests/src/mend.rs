@@ -1,6 +1,6 @@
 //! Undoing what a scenario does to a host, also when it fails.
 
-use crate::Host;
+use crate::{Host, host::IMAGE};
 
 /// Something that was changed on a host. Dropping it puts that right.
 #[must_use]
@@ -29,6 +29,14 @@ impl Host {
     pub fn without_registry(&self) -> Mend<'_> {
         const SERVICES: &str = "registry.target docker-registry.service nginx.service";
         self.changed_by_root(&format!("systemctl stop {SERVICES}"), &format!("systemctl start {SERVICES}"))
+    }
+
+    /// A file of the administrator's that says this of the image.
+    pub fn administrator(&self, says: &str) -> Mend<'_> {
+        self.changed_by_root(
+            &format!("mkdir -p /etc/tagship; printf 'image: {IMAGE}\\n{says}\\n' >/etc/tagship/demo.yaml"),
+            "rm -r /etc/tagship",
+        )
     }
 
     /// Changes the companion's configuration, which it reads anew for each request. Of two such changes the later one

@@ -1,6 +1,6 @@
 //! A release of the demo application, made as its user makes one on the command line.
 
-use crate::host::IMAGE;
+use crate::host::{IMAGE, PASSWORD};
 use crate::{Host, Ran, quoted};
 
 /// A version in the registry.
@@ -58,6 +58,11 @@ impl<'a> Release<'a> {
     /// An application that says why and dies at once.
     pub fn crashing(self) -> Self {
         self.edit("printf '#!/bin/sh\\necho cannot read settings; exit 3\\n' >app")
+    }
+
+    /// Signs with this key of [`Host::key_pair`]'s in place of the release's.
+    pub fn with_key(self, name: &str) -> Self {
+        self.env("TAGSHIP_KEY", &format!("\"$(cat ~/{name}.key)\"")).env("TAGSHIP_KEY_PASSWORD", PASSWORD)
     }
 
     /// A further or different environment variable.

@@ -228,11 +228,10 @@ fn h43_put_back_after_a_rotation(host: &Host) {
     // What runs was proven by the key that is rotated out.
     host.release().run().ok();
     let before = host.state().healthy();
-    host.app("cd; rm -f next.*; TAGSHIP_KEY_PASSWORD=long-enough tagship keygen --output next").ok();
+    host.key_pair("next");
     let _next = host
         .changed_by_root("install -m 644 /home/app/next.pub /etc/containers/next.pub", "rm /etc/containers/next.pub");
-    let release = host.release().unhealthy().env("TAGSHIP_KEY", "\"$(cat ~/next.key)\"");
-    let bad = release.env("TAGSHIP_KEY_PASSWORD", "long-enough").signed();
+    let bad = host.release().unhealthy().with_key("next").signed();
     let _rotated = host.configured("sed -i 's#^  keys: .*#  keys: [/etc/containers/next.pub]#' demo.yaml");
     let running = host.app("jq -r .running.tag ~/tagship/demo/deploy-host").ok();
     answered_amid_an_outage(host, &bad).says("Outcome: rolled-back").never_says("never proven");
@@ -305,10 +304,7 @@ fn h44_a_state_that_is_lost_or_old(host: &Host) {
         assert!(mark(host).contains(&newest.tag));
     }
     // Where nothing runs, nothing can tell: that is what the administrator's floor is for.
-    let _floor = host.changed_by_root(
-        &format!("mkdir -p /etc/tagship; printf 'image: {IMAGE}\nfloor: {}\n' >/etc/tagship/demo.yaml", newest.tag),
-        "rm -r /etc/tagship",
-    );
+    let _floor = host.administrator(&format!("floor: {}", newest.tag));
     let _state = without_state(host);
     let services = SERVICES.join(" ");
     let _stopped =
