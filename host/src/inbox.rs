@@ -154,17 +154,15 @@ impl Inbox {
         for claim in told {
             warn(inbox.shared.dir.discard(&claim.name).map_err(InboxError::from));
         }
+        // Those first whose answers are older than all that follow from the others.
         let (decided, open): (Vec<_>, Vec<_>) = entries
             .into_iter()
             .partition(|entry| matches!((&entry.form, &entry.stage), (EntryForm::Plain { .. }, Stage::Decided(_))));
-        for entry in open {
+        let stands = !decided.is_empty();
+        for entry in decided.into_iter().chain(open) {
             warn(inbox.shared.resume(entry));
         }
-        warn(inbox.admit(new).await);
-        // The plain form has one answer: what became of a request must not give way to a file that was none.
-        for entry in decided {
-            warn(inbox.shared.resume(entry));
-        }
+        warn(inbox.admit(new, stands).await);
         warn(inbox.take().await);
         Ok(inbox)
     }
@@ -183,7 +181,7 @@ impl Inbox {
                 }
             }
         }
-        first.and(self.admit(claims).await)
+        first.and(self.admit(claims, false).await)
     }
 
     /// Deploys one request after the other until none waits, and answers each with what `deploy` returns.
@@ -307,7 +305,10 @@ impl Inbox {
     }
 
     /// Reads claimed files. Good requests first: a bad file that names a good one's identifier changes nothing for it.
-    async fn admit(&self, claims: Vec<Claim>) -> Result<(), InboxError> {
+    ///
+    /// `stands`: the plain answer that is there is a request's, and newer than these files may be. The plain form has one
+    /// answer, and what became of a request must not give way to a file that was none.
+    async fn admit(&self, claims: Vec<Claim>, stands: bool) -> Result<(), InboxError> {
         let shared = &self.shared;
         let mut good = Vec::new();
         let mut bad = Vec::new();
@@ -332,7 +333,7 @@ impl Inbox {
             first = first.and(shared.refuse(claim, invalid));
         }
         for claim in plain {
-            first = first.and(shared.accept_plain(claim).await);
+            first = first.and(shared.accept_plain(claim, stands).await);
         }
         first
     }

@@ -1,4 +1,4 @@
-//! `tagship verify`: checks an image exactly as the host does, with the same code of the core.
+//! `tagship verify`: checks an image as the host does, with the same code of the core.
 
 use tagship_core::credentials::{Credential, CredentialError};
 use tagship_core::explain::Explain;

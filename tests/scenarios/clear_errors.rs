@@ -28,9 +28,10 @@ const SOON: Duration = Duration::from_secs(20);
 
 fn registry_down(host: &Host) {
     let before = host.baseline();
-    let _down = host.without_registry();
+    let down = host.without_registry();
     host.release().run().exits(4).within(SOON).says("registry.test:5000").says("hint:");
-    assert_eq!(before.services, host.state().services);
+    drop(down);
+    assert_eq!(before, host.state());
 }
 
 fn wrong_registry_password(host: &Host) {

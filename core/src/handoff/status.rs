@@ -136,7 +136,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Whether the deploy left it down: `stopped`, or `broken`.
+    /// Whether the deploy left it with nothing that it can be started with: `stopped`, or `broken`.
     pub fn is_down(&self) -> bool {
         matches!(self.state.as_str(), "stopped" | "broken")
     }

@@ -24,7 +24,7 @@ use crate::{
 /// Tells whoever asks that the list of requests cannot be read.
 ///
 /// # Errors
-/// If there is no directory to tell it in.
+/// If the directory to tell it in cannot be made or opened. Where nobody can be waiting there is none, which is no error.
 pub(super) async fn without_requests(
     loaded: &Result<Settings, ConfigError>,
     configuration: &Configuration<'_>,
@@ -63,8 +63,11 @@ fn postpone_interrupted(inbox: &Inbox, state: StateDir, error: &StateError) -> R
     let mut first = Ok(());
     for arrival in inbox.interrupted() {
         let id = Some(arrival.id());
+        // A deploy that was postponed already may be this one's: the run that did so may have been killed before it said so.
+        let has_begun = journal
+            .as_ref()
+            .is_none_or(|journal| journal.current().is_some_and(|current| current.request == id || current.postponed));
         let current = journal.as_ref().and_then(Journal::current).filter(|current| current.request == id);
-        let has_begun = journal.is_none() || current.is_some();
         let verdict = current.and_then(|current| current.verdict.clone());
         let verdict = verdict.or_else(|| last.clone().filter(|last| last.request == id));
         let status = verdict.unwrap_or_else(|| {

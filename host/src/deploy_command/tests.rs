@@ -239,6 +239,33 @@ async fn a_name_that_somebody_moved_is_put_right_by_the_version_that_runs() {
     }
 }
 
+/// An operator's deploy is in the journal alone.
+#[tokio::test]
+async fn status_warns_of_nothing_in_the_middle_of_a_deploy() {
+    let place = Place::new();
+    place.deploy("v0.1.0").await;
+    let request = place.request("v0.2.0", place.world.release(&place.key, "v0.2.0"));
+    killed::kill_in_the_middle(&place, &request, Phase::Replacing(0));
+    let seen = place.overview().await;
+    assert!(seen.contains("waits    an interrupted deploy, for the companion's next run to end it"), "{seen}");
+    assert!(!seen.contains("warning"), "{seen}");
+    let _companion = place.state().lock().unwrap();
+    let seen = place.overview().await;
+    assert!(seen.contains("waits    a deploy is under way"), "{seen}");
+}
+
+#[tokio::test]
+async fn status_says_that_nothing_runs_where_that_is_known() {
+    let place = Place::new();
+    place.deploy("v0.1.0").await;
+    place.world.state().engine_silent = true;
+    assert!(!place.overview().await.contains("no service runs"));
+    place.world.state().engine_silent = false;
+    ["web", "worker"].iter().for_each(|service| place.rests(service, "v0.1.0"));
+    let seen = place.overview().await;
+    assert!(seen.contains("warning  no service runs"), "{seen}");
+}
+
 #[tokio::test]
 async fn status_says_that_nothing_can_be_deployed() {
     let place = Place::new();

@@ -94,7 +94,8 @@ impl Engine {
         Failure::new("container-exited", format!("the container of {service} exited{how}")).hint(more(service))
     }
 
-    /// Podman's events are in the systemd journal, which may be behind what has just ended.
+    /// Podman's events are in the systemd journal, which may be behind what has just ended. On the way back that restart
+    /// ended another container, too: there the code is that one's where the journal is behind.
     async fn told_code(&self, service: &ServiceName, which: Which<'_>) -> Option<i64> {
         let begun = Instant::now();
         loop {

@@ -135,11 +135,16 @@ impl Shared {
         Some(Elsewhere::JustNow)
     }
 
-    pub(super) async fn accept_plain(&self, claim: Claim) -> Result<(), InboxError> {
+    /// Takes a plain request. `stands`: the answer that is there does not give way to one to a file that is none.
+    pub(super) async fn accept_plain(&self, claim: Claim, stands: bool) -> Result<(), InboxError> {
+        let refuse = |claim: Claim, invalid| match stands {
+            true => Ok(self.dir.discard(&claim.name)?),
+            false => self.refuse(claim, invalid),
+        };
         let opened = match self.dir.open_file(&claim.name, &self.rules.owners) {
             Ok(Some(opened)) => opened,
             Ok(None) => return Ok(()),
-            Err(error) => return self.refuse(claim, judge::unreadable(None, &error)),
+            Err(error) => return refuse(claim, judge::unreadable(None, &error)),
         };
         // One that an earlier run claimed has been written long ago. To wait there would let whoever plants such names,
         // and keeps the files open, hold up the start for a second each.
@@ -149,7 +154,7 @@ impl Shared {
         let content = opened.stamp_now().and_then(|stamp| Ok((stamp, opened.read(TRIGGER_LIMIT)?)));
         let (stamp, bytes) = match content {
             Ok(content) => content,
-            Err(error) => return self.refuse(claim, judge::unreadable(None, &error)),
+            Err(error) => return refuse(claim, judge::unreadable(None, &error)),
         };
         if self.state().last_plain.replace(stamp) == Some(stamp) {
             return Ok(self.dir.discard(&claim.name)?);
@@ -162,7 +167,7 @@ impl Shared {
                 let entry = self.entry(RequestId::generate(), form);
                 self.accept(&claim, Arrival { entry, asked })
             }
-            Err(invalid) => self.refuse(claim, invalid),
+            Err(invalid) => refuse(claim, invalid),
         }
     }
 
@@ -311,6 +316,8 @@ impl Shared {
         };
         let arrival = Arrival { entry, asked };
         match arrival.entry.stage {
+            // Told by a run that could not note so, for want of room, say: what becomes of its deploy now is nobody's.
+            Stage::Waiting | Stage::Begun if self.has_answer(&arrival.entry) => Ok(self.ledger.close(arrival.id())?),
             Stage::Waiting => match &state.waiting {
                 Some(waiting) if judge::order((waiting.tag(), waiting.id()), (arrival.tag(), arrival.id())).is_gt() => {
                     let status = judge::superseded(waiting);
@@ -318,8 +325,6 @@ impl Shared {
                 }
                 _ => self.wait(&mut state, arrival),
             },
-            // Told by a run that could not note so, for want of room, say: what becomes of its deploy now is nobody's.
-            Stage::Begun if self.has_answer(&arrival.entry) => Ok(self.ledger.close(arrival.id())?),
             Stage::Begun => {
                 let shown = self.show(&mut state, &arrival);
                 state.interrupted.push(arrival);

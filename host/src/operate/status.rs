@@ -119,7 +119,9 @@ pub async fn look<H: Host>(
         Err(DirError::Open { source, .. }) if source.kind() == ErrorKind::NotFound => (0, None),
         Err(error) => (0, Some(chain(&error))),
     };
-    let has_begun = stages.iter().any(|stage| matches!(stage, Stage::Begun));
+    // An operator's is no request.
+    let in_flight = journal.as_ref().is_ok_and(|journal| journal.current().is_some());
+    let has_begun = in_flight || stages.iter().any(|stage| matches!(stage, Stage::Begun));
     let services = services(host, settings, history).await;
     // In a deploy things differ, and will not in a moment.
     let strange = if has_begun { Vec::new() } else { strange(&settings.app, &services, history) };
@@ -192,7 +194,7 @@ fn strange(app: &App, services: &[Service], history: &History) -> Vec<String> {
             others.join(", ")
         ));
     }
-    if services.iter().all(|service| service.state != "active") {
+    if services.iter().all(|service| matches!(service.state.as_str(), "inactive" | "failed")) {
         strange.push("no service runs".to_owned());
     }
     for Service { name, next, .. } in services {

@@ -119,6 +119,26 @@ async fn what_was_interrupted_is_answered_while_the_state_is_damaged_and_told_on
     }
 }
 
+/// One that was killed before that could be told, and one whose deploy had not begun.
+#[tokio::test]
+async fn who_was_postponed_and_who_had_not_begun_are_told_apart_while_the_state_is_damaged() {
+    for (postponed, words) in [(true, "will be ended later"), (false, "before anything was touched")] {
+        let place = Place::new();
+        place.deploy("v0.1.0").await;
+        let request = place.request("v0.2.0", place.world.release(&place.key, "v0.2.0"));
+        begin(&place, &request).await;
+        if postponed {
+            kill_in_the_middle(&place, &request, Phase::Replacing(0));
+            Journal::open(place.state()).unwrap().postpone(Some(request.id)).unwrap();
+        }
+        fs::write(place.state().file("trust.json"), "{").unwrap();
+        place.run().await.unwrap_err();
+        let status = place.answer(request.id);
+        assert_eq!(status.outcome, Outcome::Interrupted);
+        assert!(status.reason.as_str().contains(words), "{}", status.reason);
+    }
+}
+
 #[tokio::test]
 async fn a_verdict_that_nobody_was_told_is_told_while_the_state_is_damaged() {
     let place = Place::new();

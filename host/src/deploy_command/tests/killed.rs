@@ -159,6 +159,26 @@ async fn a_bad_request_that_was_answered_keeps_its_answer() {
     assert_ne!(place.answer(id).outcome, Outcome::Deployed);
 }
 
+/// As it is told, and could not be noted, of a request that was refused before it began.
+#[tokio::test]
+async fn what_was_refused_is_not_deployed_by_the_next_run() {
+    use crate::inbox::{Entry, EntryForm, Ledger, Stage};
+
+    let place = Place::new();
+    let request = place.request("v0.1.0", place.world.release(&place.key, "v0.1.0"));
+    let form = EntryForm::Full { text: String::from_utf8(request.encode()).unwrap() };
+    let handoff = Some(place.settings.handoff.clone());
+    let entry = Entry { id: request.id, claimed: Timestamp::now(), form, stage: Stage::Waiting, handoff };
+    Requests::open(place.state()).unwrap().put(&entry).unwrap();
+    let told = Status::new(Outcome::Refused, "state-io", "cannot write requests.json");
+    let told = Status { request: Some(request.id), tag: Some(request.tag.clone()), ..told }.encode();
+    fs::write(place.path(&request.id.status_name()), &told).unwrap();
+    place.run().await.unwrap();
+    assert_eq!(fs::read(place.path(&request.id.status_name())).unwrap(), told);
+    assert_eq!(place.world.running(), None);
+    assert_eq!(Requests::open(place.state()).unwrap().open_entries().unwrap(), []);
+}
+
 /// The state was full: the answer went out, and nothing of it could be noted.
 #[tokio::test]
 async fn an_answer_that_is_there_is_not_written_over() {

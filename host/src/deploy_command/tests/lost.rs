@@ -24,7 +24,7 @@ impl Place {
     }
 
     /// A service was stopped on purpose, and its name stands for this image.
-    fn rests(&self, service: &str, name: &str) {
+    pub(super) fn rests(&self, service: &str, name: &str) {
         let mut state = self.world.state();
         state.runs.remove(&service.parse().unwrap());
         state.names.insert(format!("localhost/app:{service}"), image_of(digest(name)));

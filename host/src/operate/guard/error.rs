@@ -51,7 +51,7 @@ pub enum GuardError {
         unit: Box<Unit>,
         /// What that should stand for.
         wanted: Wanted,
-        /// The last deploy left the service with nothing to go back to.
+        /// The last deploy left the service with nothing to start.
         left_down: bool,
     },
     /// The name stands for an image that the app's state does not name.
@@ -104,7 +104,7 @@ impl Explain for GuardError {
                     .into()
             }
             Self::Gone { unit, left_down: true, .. } => format!(
-                "the last deploy left it down, and where the key of what ran before is revoked it took the name away: \
+                "the last deploy left it with nothing to start, and where the key of what ran before is revoked it took the name away: \
                  `tagship-host history {}` says why; the next good deploy brings a name",
                 unit.app
             ),
