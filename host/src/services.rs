@@ -5,6 +5,8 @@
 mod error;
 mod manager;
 mod tail;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -340,58 +342,4 @@ pub async fn is_ending() -> bool {
     };
     let state = tokio::time::timeout(LOST_SIGNAL, asked).await.ok().flatten();
     state.is_none_or(|state| state == "stopping")
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{io, sync::Arc};
-
-    use tagship_core::explain::Explain;
-
-    use super::*;
-
-    fn states(active: &str, invocation: u8, result: &str) -> States {
-        States { active: active.into(), invocation: vec![invocation; 16], result: result.into() }
-    }
-
-    #[test]
-    fn a_connection_that_breaks_in_a_call_is_lost() {
-        let broken = |kind: io::ErrorKind| zbus::Error::InputOutput(Arc::new(kind.into()));
-        for (source, kind) in [
-            (broken(io::ErrorKind::BrokenPipe), "services-lost"),
-            (broken(io::ErrorKind::ConnectionReset), "services-lost"),
-            (broken(io::ErrorKind::UnexpectedEof), "services-lost"),
-            (zbus::fdo::Error::NoReply("it has left the bus".into()).into(), "services-lost"),
-            (broken(io::ErrorKind::TimedOut), "services-silent"),
-            (zbus::Error::Failure("no such unit".into()), "services-call"),
-        ] {
-            let text = source.to_string();
-            assert_eq!(ServicesError::of_call("restart", "web.service", source).kind(), kind, "{text}");
-        }
-    }
-
-    #[test]
-    fn what_an_unseen_end_means() {
-        let before = states("active", 1, "success");
-        for (action, now, well) in [
-            ("restart", states("active", 2, "success"), true),
-            ("restart", states("inactive", 2, "success"), true),
-            // The very run that was there before: it was never restarted.
-            ("restart", states("active", 1, "success"), false),
-            ("restart", states("inactive", 1, "success"), false),
-            ("restart", states("inactive", 2, "exit-code"), false),
-            ("restart", states("failed", 2, "exit-code"), false),
-            ("restart", states("failed", 2, "success"), false),
-            ("restart", states("activating", 2, "success"), false),
-            ("restart", states("deactivating", 2, "success"), false),
-            ("restart", states("", 2, ""), false),
-            ("stop", states("inactive", 1, "success"), true),
-            ("stop", states("failed", 1, "timeout"), true),
-            ("stop", states("active", 1, "success"), false),
-            ("stop", states("active", 2, "success"), false),
-            ("stop", states("deactivating", 1, "success"), false),
-        ] {
-            assert_eq!(before.ended_well(action, &now), well, "{action}: {now:?}");
-        }
-    }
 }
