@@ -184,7 +184,9 @@ fn fault_clock_went_back(host: &Host) {
     let after = host.state().healthy();
     assert_ne!(before.image(), after.image());
     // The newest deploy has the newest name, and what it replaced is what is gone back to.
-    let newest = "podman images --no-trunc --format '{{.Tag}} {{.Id}}' --filter reference=localhost/tagship/demo | sort | tail -n 1";
+    // The filter finds images, each of which is shown by all its names.
+    let newest = "podman images --no-trunc --format '{{.Repository}} {{.Tag}} {{.Id}}' --filter reference=localhost/tagship/demo |
+                  grep ^localhost/tagship/demo | sort | tail -n 1";
     host.app(newest).ok().says(after.image());
     host.app("tagship-host rollback demo").ok();
     assert_eq!(before.image(), host.state().healthy().image());
