@@ -118,9 +118,10 @@ impl<'a> Release<'a> {
         format!("bash -c {}", quoted(&self.script()))
     }
 
-    /// A line of shell that runs it in the background, as `$job`; what it says goes to this file.
+    /// A line of shell that runs it in the background, as `$job`; what it says goes to this file, which is there before:
+    /// whoever follows one that is not (`tail -F`) looks for it once a second.
     pub fn background(&self, log: &str) -> String {
-        format!("{} >{log} 2>&1 & job=$!", self.command())
+        format!(": >{log}; {} >>{log} 2>&1 & job=$!", self.command())
     }
 
     /// The shell script that runs it.

@@ -110,7 +110,7 @@ fn a_way_back_that_fails_is_loud(host: &Host) {
     // Neither the new image nor the old one starts while the file is there.
     let broken = host.changed(
         &format!(
-            "mkdir -p {directory}; printf '[Service]\\nExecStartPre=/bin/sleep 1\\nExecStartPre=/usr/bin/test ! -e %%h/broken\\n' >{directory}/broken.conf
+            "mkdir -p {directory}; printf '[Service]\\nExecStartPre=/bin/sleep 3\\nExecStartPre=/usr/bin/test ! -e %%h/broken\\n' >{directory}/broken.conf
              systemctl --user daemon-reload"
         ),
         &format!(
@@ -151,7 +151,7 @@ fn a_way_back_that_fails_is_loud(host: &Host) {
     host.app("rm ~/broken; systemctl --user reset-failed demo-worker; systemctl --user restart demo-worker").ok();
     let other = Versions::of(host).other(host).tag;
     let since = host.root("date '+%F %T.%N'").ok();
-    broken_amid(&format!("tagship-host rollback demo {other} >~/job.log 2>&1 & job=$!"), "")
+    broken_amid(&format!(": >~/job.log; tagship-host rollback demo {other} >>~/job.log 2>&1 & job=$!"), "")
         .says("going back failed, too");
     host.root(&format!(
         "journalctl --sync; journalctl -p err --since '{}' TAGSHIP_APP=demo TAGSHIP_TAG={other} TAGSHIP_BY=operator -o cat --no-pager",

@@ -199,7 +199,7 @@ fn a_rollback_that_is_interrupted(host: &Host) {
     let _slow = slow(host);
     let _file = host.changed("rm -f ~/said", "rm -f ~/said");
     host.app(
-        "tagship-host rollback demo 2>~/said & pid=$!
+        ": >~/said; tagship-host rollback demo 2>>~/said & pid=$!
          timeout 30 grep -q -m 1 'demo-worker: restarts' < <(tail --pid=$pid -n +1 -F ~/said 2>/dev/null)
          kill -INT $pid; wait $pid; code=$?; cat ~/said; exit $code",
     )
