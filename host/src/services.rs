@@ -24,7 +24,7 @@ use crate::{
     deploy::{UnitFacts, Units},
 };
 
-use manager::{AWAY, MANAGER, MANAGER_PATH, PROPERTIES, ask, ask_once, connect, is_away};
+use manager::{AWAY, MANAGER, MANAGER_NAME, MANAGER_PATH, PROPERTIES, ask, connect, is_away};
 
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
@@ -45,8 +45,6 @@ const LOST_SIGNAL: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub struct UserManager {
     connection: Mutex<Option<Connection>>,
-    /// When each unit was last restarted here: its log is read from then on.
-    restarted: std::sync::Mutex<HashMap<ServiceName, SystemTime>>,
 }
 
 impl UserManager {
@@ -122,10 +120,6 @@ impl Units for UserManager {
     }
 
     async fn restart(&self, service: &ServiceName) -> Result<(), ServicesError> {
-        let now = SystemTime::now();
-        if let Ok(mut restarted) = self.restarted.lock() {
-            restarted.insert(service.clone(), now);
-        }
         self.run_job("RestartUnit", "restart", &service.unit()).await
     }
 
@@ -133,8 +127,7 @@ impl Units for UserManager {
         self.run_job("StopUnit", "stop", &service.unit()).await
     }
 
-    async fn tail(&self, service: &ServiceName) -> Vec<String> {
-        let since = self.restarted.lock().ok().and_then(|restarted| restarted.get(service).copied());
+    async fn tail(&self, service: &ServiceName, since: Option<SystemTime>) -> Vec<String> {
         tail::read(service, since).await
     }
 }
@@ -206,7 +199,8 @@ impl Bus<'_> {
     /// call may have taken it; the unit has a job then, or, in place of that, a new run: none is returned.
     async fn queue(&self, method: &str, before: &States) -> Result<Option<OwnedObjectPath>, ServicesError> {
         loop {
-            match ask_once(self.connection, MANAGER_PATH, MANAGER, method, &(self.unit, "replace")).await {
+            let body = (self.unit, "replace");
+            match self.connection.call_method(Some(MANAGER_NAME), MANAGER_PATH, Some(MANAGER), method, &body).await {
                 Ok(reply) => return self.read(&reply).map(Some),
                 Err(error) if is_away(&error) => sleep(AWAY).await,
                 Err(error) => return Err(self.failed(error)),
@@ -215,7 +209,7 @@ impl Bus<'_> {
             if let Some(job) = unit.job() {
                 return Ok(Some(job));
             }
-            if self.states().await?.invocation != before.invocation {
+            if unit.invocation() != before.invocation {
                 return Ok(None);
             }
         }
@@ -269,11 +263,7 @@ impl Bus<'_> {
     async fn states(&self) -> Result<States, ServicesError> {
         let path = self.load().await?;
         let (unit, service) = (self.properties(&path, UNIT).await?, self.properties(&path, SERVICE).await?);
-        Ok(States {
-            active: unit.text("ActiveState"),
-            invocation: unit.get("InvocationID").unwrap_or_default(),
-            result: service.text("Result"),
-        })
+        Ok(States { active: unit.text("ActiveState"), invocation: unit.invocation(), result: service.text("Result") })
     }
 
     async fn exists(&self, job: &OwnedObjectPath) -> Result<bool, ServicesError> {
@@ -324,6 +314,11 @@ impl Properties {
     /// Of a unit's properties: the job that it has, which has a number.
     fn job(&self) -> Option<OwnedObjectPath> {
         self.get::<(u32, OwnedObjectPath)>("Job").filter(|(number, _)| *number != 0).map(|(_, job)| job)
+    }
+
+    /// Of a unit's properties: which of its runs this is.
+    fn invocation(&self) -> Vec<u8> {
+        self.get("InvocationID").unwrap_or_default()
     }
 
     fn text(&self, name: &str) -> String {

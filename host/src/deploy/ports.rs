@@ -34,8 +34,8 @@ pub trait Units: Sync {
     /// Stops a unit and returns once it has stopped.
     fn stop(&self, service: &ServiceName) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// The unit's last log lines since its last start, oldest first; empty where there is no log to read.
-    fn tail(&self, service: &ServiceName) -> impl Future<Output = Vec<String>> + Send;
+    /// The unit's last log lines, those since then if that is known, oldest first; empty where there is no log to read.
+    fn tail(&self, service: &ServiceName, since: Option<SystemTime>) -> impl Future<Output = Vec<String>> + Send;
 }
 
 /// What the service manager knows about a unit.

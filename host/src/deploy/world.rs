@@ -52,8 +52,8 @@ pub(super) struct World<'a, U, S, C> {
     services: Vec<Recorded>,
     source: Source,
     pulled: OnceLock<Pulled>,
-    /// When each service was last told to restart.
-    restarted: Mutex<BTreeMap<usize, SystemTime>>,
+    /// When each unit was last told to restart.
+    restarted: Mutex<BTreeMap<ServiceName, SystemTime>>,
     begun: Instant,
 }
 
@@ -192,12 +192,21 @@ impl<'a, U: Units, S: Store, C: Containers> World<'a, U, S, C> {
     async fn run_once(&self, index: usize) -> Result<(), Failure> {
         let (name, begun) = (&self.at(index)?.name, Instant::now());
         self.tell(Part::Prepare, Some(name), "start", "runs once with the new image", None);
-        if let Err(error) = self.ground.units.restart(name).await {
+        if let Err(error) = self.restart_unit(name).await {
             let failure = Failure { kind: "one-shot".into(), ..Failure::of(&error) };
             return Err(self.with_tail(failure, name).await);
         }
         self.tell(Part::Prepare, Some(name), "done", "has ended well", Some(begun.elapsed()));
         Ok(())
+    }
+
+    async fn restart_unit(&self, name: &ServiceName) -> Result<(), U::Error> {
+        self.restarted.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), SystemTime::now());
+        self.ground.units.restart(name).await
+    }
+
+    fn restarted_at(&self, name: &ServiceName) -> Option<SystemTime> {
+        self.restarted.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied()
     }
 
     async fn restart(&self, way: Way, index: usize) -> Result<(), Failure> {
@@ -208,8 +217,7 @@ impl<'a, U: Units, S: Store, C: Containers> World<'a, U, S, C> {
         };
         let text = format!("restarts with image {}", image.map_or("", ImageId::short));
         self.tell(part, Some(name), "restart", &text, None);
-        self.restarted.lock().unwrap_or_else(PoisonError::into_inner).insert(index, SystemTime::now());
-        if let Err(error) = self.ground.units.restart(name).await {
+        if let Err(error) = self.restart_unit(name).await {
             return Err(self.with_tail(Failure::of(&error), name).await);
         }
         self.tell(part, Some(name), "restarted", "has restarted", Some(begun.elapsed()));
@@ -220,8 +228,7 @@ impl<'a, U: Units, S: Store, C: Containers> World<'a, U, S, C> {
         let (recorded, begun) = (self.at(index)?, Instant::now());
         let health = self.ground.settings.health;
         let nothing = || Failure::new("internal", "there is no image to prove").at(&recorded.name);
-        let restarted = self.restarted.lock().unwrap_or_else(PoisonError::into_inner).get(&index).copied();
-        let since = restarted.unwrap_or(SystemTime::UNIX_EPOCH);
+        let since = self.restarted_at(&recorded.name).unwrap_or(SystemTime::UNIX_EPOCH);
         let wanted = match way {
             Way::Forward => Wanted {
                 service: &recorded.name,
@@ -306,7 +313,11 @@ impl<'a, U: Units, S: Store, C: Containers> World<'a, U, S, C> {
 
     async fn with_tail(&self, failure: Failure, service: &ServiceName) -> Failure {
         let failure = failure.at(service);
-        if failure.tail.is_empty() { failure.tail(self.ground.units.tail(service).await) } else { failure }
+        if failure.tail.is_empty() {
+            failure.tail(self.ground.units.tail(service, self.restarted_at(service)).await)
+        } else {
+            failure
+        }
     }
 
     fn tell(&self, phase: Part, service: Option<&ServiceName>, event: &str, text: &str, took: Option<Duration>) {

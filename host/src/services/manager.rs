@@ -7,7 +7,7 @@ use zbus::{Connection, DynamicType, Error, Message, Result, connection::Builder,
 
 use super::ServicesError;
 
-const MANAGER_NAME: &str = "org.freedesktop.systemd1";
+pub(super) const MANAGER_NAME: &str = "org.freedesktop.systemd1";
 pub(super) const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const ALREADY_SUBSCRIBED: &str = "org.freedesktop.systemd1.AlreadySubscribed";
@@ -29,18 +29,7 @@ pub(super) async fn ask<B: serde::Serialize + DynamicType>(
     method: &str,
     body: &B,
 ) -> Result<Message> {
-    while_away(|| ask_once(connection, path, interface, method, body)).await
-}
-
-/// The same, once.
-pub(super) async fn ask_once<B: serde::Serialize + DynamicType>(
-    connection: &Connection,
-    path: &str,
-    interface: &str,
-    method: &str,
-    body: &B,
-) -> Result<Message> {
-    connection.call_method(Some(MANAGER_NAME), path, Some(interface), method, body).await
+    while_away(|| connection.call_method(Some(MANAGER_NAME), path, Some(interface), method, body)).await
 }
 
 /// Makes a call anew while the bus answers that the manager has left it: one that re-executes leaves the bus and comes

@@ -1,5 +1,7 @@
 //! The world in memory as the ports of a deploy see it.
 
+use std::time::SystemTime;
+
 use super::*;
 
 impl Registry for World {
@@ -119,7 +121,7 @@ impl Units for World {
         Ok(())
     }
 
-    async fn tail(&self, _: &ServiceName) -> Vec<String> {
+    async fn tail(&self, _: &ServiceName, _: Option<SystemTime>) -> Vec<String> {
         vec!["last words".into()]
     }
 }

@@ -1,6 +1,9 @@
 //! The ports of a deploy with a clock beside them: each call is passed on as it is, and leaves an interval in the trace.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
 
 use tagship_core::{
     reference::{Digest, Repository, Tag},
@@ -72,9 +75,9 @@ impl<U: Units> Units for Traced<U> {
         self.inner.stop(service).await
     }
 
-    async fn tail(&self, service: &ServiceName) -> Vec<String> {
+    async fn tail(&self, service: &ServiceName, since: Option<SystemTime>) -> Vec<String> {
         let _span = self.trace.span(Category::Systemd, || format!("read the log of {service}"));
-        self.inner.tail(service).await
+        self.inner.tail(service, since).await
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tagship_core::{
@@ -126,7 +126,7 @@ impl Units for Host {
         Ok(())
     }
 
-    async fn tail(&self, service: &ServiceName) -> Vec<String> {
+    async fn tail(&self, service: &ServiceName, _: Option<SystemTime>) -> Vec<String> {
         vec![format!("{service} says boom")]
     }
 }
